@@ -1,0 +1,40 @@
+"""Installs smh_jax. Floors are the oldest versions tried; constraints.txt has the tested ones."""
+
+from setuptools import find_packages, setup
+
+INSTALL_REQUIRES = [
+    "absl-py>=2.1",
+    "clu>=0.0.12",
+    "flax>=0.12",
+    "jax>=0.10",
+    "ml-collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11",
+    "scikit-learn>=1.5",
+    # clu's writers need tensorboard and do not say so.
+    "tensorboard>=2.18",
+    "tensorflow-cpu>=2.18",
+    "tensorflow-datasets>=4.9.8",
+]
+
+TEST_REQUIRES = [
+    "hypothesis>=6.100",
+    "pytest>=8.0",
+    "pytest-xdist>=3.5",
+    "ruff>=0.9",
+]
+
+setup(
+    name="smh_jax",
+    version="0.1.0",
+    description="Structured Multi-Hashing: train networks whose weights come from fewer variables",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["smh_jax", "smh_jax.*"]),
+    install_requires=INSTALL_REQUIRES,
+    extras_require={
+        "test": TEST_REQUIRES,
+        "dev": [*TEST_REQUIRES, "ipython>=8.0"],
+    },
+)

@@ -1,0 +1,126 @@
+"""The ResNets of 6n+2 layers for small images (He et al. 2016, arXiv:1512.03385, section 4.2)."""
+
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from smh_jax.models import layers
+
+STAGE_WIDTHS = (16, 32, 64)
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside an option-A shortcut: subsampled, padded with zero channels."""
+
+    filters: int
+    stride: int
+    norm: layers.ModuleDef
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, h, w, c] to [batch, ceil(h / stride), ceil(w / stride), filters]."""
+
+        def conv(x: jax.Array, stride: int, name: str) -> jax.Array:
+            # Padding 1 on each side, as in the original: SAME would be asymmetric at stride 2.
+            return nn.Conv(
+                self.filters,
+                (3, 3),
+                strides=stride,
+                padding=1,
+                use_bias=False,
+                kernel_init=he_normal,
+                dtype=self.dtype,
+                name=name,
+            )(x)
+
+        shortcut = x[:, :: self.stride, :: self.stride, :]
+        new_channels = self.filters - x.shape[-1]
+        if new_channels:
+            before = new_channels // 2
+            shortcut = jnp.pad(
+                shortcut, ((0, 0), (0, 0), (0, 0), (before, new_channels - before))
+            )
+        y = conv(x, self.stride, "conv1")
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = conv(y, 1, "conv2")
+        y = self.norm(name="bn2")(y)
+        return nn.relu(y + shortcut)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of any channel count.
+
+    Attributes:
+        num_classes: number of logits.
+        depth: total layers, `6n + 2`.
+        width_multiplier: multiplies every width.
+        dtype: of the computation (parameters are float32).
+        bn_momentum, bn_epsilon: of the batch norms.
+        axis_name: mapped axis over which batch statistics are averaged, or None.
+    """
+
+    num_classes: int
+    depth: int
+    width_multiplier: float = 1.0
+    dtype: Any = "float32"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels]."""
+        norm = layers.batch_norm(
+            train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        widths = [layers.scale_width(width, self.width_multiplier) for width in STAGE_WIDTHS]
+        x = nn.Conv(
+            widths[0],
+            (3, 3),
+            padding=1,
+            use_bias=False,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name="conv",
+        )(images)
+        x = nn.relu(norm(name="bn")(x))
+        for stage, width in enumerate(widths):
+            for block in range((self.depth - 2) // 6):
+                x = BasicBlock(
+                    width,
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    norm=norm,
+                    dtype=self.dtype,
+                    name=f"stage{stage + 1}_block{block + 1}",
+                )(x)
+        x = jnp.mean(x, axis=(1, 2))
+        x = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+def variant(name: str) -> dict[str, int] | None:
+    """Fields of the named variant (`cifar_resnet32`, any `6n + 2`); None if it is another family's.
+
+    Raises:
+        ValueError: if the depth is not of the form 6n + 2.
+    """
+    match = re.fullmatch(r"cifar_resnet(\d+)", name)
+    if match is None:
+        return None
+    depth = int(match[1])
+    if depth < 8 or (depth - 2) % 6:
+        below = max(8, (depth - 2) // 6 * 6 + 2)
+        raise ValueError(
+            f"model name={name!r}: depth {depth} is not 6n + 2; "
+            f"the nearest are cifar_resnet{below} and cifar_resnet{below + 6}"
+        )
+    return {"depth": depth}
