@@ -33,8 +33,6 @@ def half_squared_norm(
         leaves = manifest.leaves(params)
         decayed = [leaves[t.name] for t in manifest.tensors if t.layer != "batch_norm"]
     else:
-        stored = [
-            variables["stored"][t.name] for t in manifest.stored if t.layer != "batch_norm"
-        ]
+        stored = [variables["stored"][t.name] for t in manifest.stored if t.layer != "batch_norm"]
         decayed = [*jax.tree.leaves(variables.get("pools", {})), *stored]
     return 0.5 * sum((jnp.sum(jnp.square(x)) for x in decayed), jnp.float32(0))

@@ -129,5 +129,3 @@ def eval_step(
         correct=jnp.argmax(logits, -1) == batch["label"],
         mask=batch["mask"],
     )
-
-

@@ -48,10 +48,15 @@ def train_batches(
     def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
         positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)[share]
         epochs = positions // num_examples
-        rows = tf.random.experimental.index_shuffle(
-            positions % num_examples,
-            seed=tf.stack([tf.fill(tf.shape(epochs), tf.cast(seed, tf.int64)), epochs, epochs], 1),
+        # The operation below tf.random.experimental.index_shuffle, which cannot take a seed for
+        # each element; a batch can reach into the next epoch.
+        rows = tf.raw_ops.RandomIndexShuffle(
+            index=positions % num_examples,
+            seed=tf.stack(
+                [tf.fill(tf.shape(epochs), tf.constant(seed, tf.int64)), epochs, epochs], 1
+            ),
             max_index=tf.constant(num_examples - 1, tf.int64),
+            rounds=4,
         )
         image = _normalize(tf.gather(images, rows), normalization)
         if augmentation in ("crop", "crop_flip"):

@@ -42,9 +42,7 @@ class BasicBlock(nn.Module):
         new_channels = self.filters - x.shape[-1]
         if new_channels:
             before = new_channels // 2
-            shortcut = jnp.pad(
-                shortcut, ((0, 0), (0, 0), (0, 0), (before, new_channels - before))
-            )
+            shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (before, new_channels - before)))
         y = conv(x, self.stride, "conv1")
         y = nn.relu(self.norm(name="bn1")(y))
         y = conv(y, 1, "conv2")
@@ -103,7 +101,9 @@ class CifarResNet(nn.Module):
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x)
         x = jnp.mean(x, axis=(1, 2))
-        x = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="classifier")(x)
+        x = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="classifier")(
+            x
+        )
         return x.astype(jnp.float32)
 
 
