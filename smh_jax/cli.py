@@ -4,8 +4,10 @@ import logging as python_logging
 import os
 from collections.abc import Callable
 
-# TensorFlow, which serves for reading data alone, takes it when it is imported: errors only.
+# TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
+# errors only, and no kernels of which it would have to warn.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from absl import app, flags, logging
 
@@ -23,7 +25,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.INFO)
-        logging.get_absl_logger().addFilter(_of_interest)
+        logging.get_absl_handler().addFilter(_of_interest)
         try:
             main(argv)
         except (ValueError, DivergedError) as error:

@@ -124,7 +124,7 @@ def train_and_evaluate(
         finished: list[metrics.Training] = []  # on the host, all finite, not logged yet
         writer = folder.metric_writer(first_step)
         report_progress = periodic_actions.ReportProgress(
-            num_train_steps=num_steps, writer=writer, every_steps=config.log_every_steps
+            num_train_steps=num_steps, every_steps=config.log_every_steps
         )
         report_progress(first_step)
         final: dict[str, float] = {}
@@ -145,7 +145,9 @@ def train_and_evaluate(
                 pending = []
             if log:
                 scalars = {f"train_{name}": value for name, value in _mean(finished).items()}
-                writer.write_scalars(step, scalars | {"learning_rate": float(schedule(step - 1))})
+                scalars["learning_rate"] = float(schedule(step - 1))
+                scalars["steps_per_second"] = stopwatch.steps_per_second()
+                writer.write_scalars(step, scalars)
                 finished = []
             if evaluate_now:
                 final = evaluate(state)
