@@ -45,9 +45,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # Config files raise ValueError, config dicts KeyError and others for unknown or ill-typed
     # fields.
     except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        message = str(error.args[0] if error.args else error).strip()
-        if isinstance(error, KeyError):
-            message = f"the config has no field {message}"
+        cause = error.args[0] if error.args else error
+        message = str(cause).strip()
+        if isinstance(error, KeyError) or isinstance(cause, KeyError | AttributeError):
+            message = f"the config has no field {message.strip(chr(34))}"
         # Of an error inside of a config file the library gives the whole traceback.
         raise SystemExit(f"error: {message.splitlines()[-1]}") from error
 

@@ -165,14 +165,14 @@ def saved_steps(workdir):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 def test_a_run_that_is_ended_goes_on(signal_number, digits_dir, tmp_path):
-    config = digits_config(digits_dir, epochs=300 / 22.453125, log_every_steps=50)
+    config = digits_config(digits_dir, epochs=120 / 22.453125, log_every_steps=20)
     workdir = tmp_path / "disturbed"
     process = start(config, workdir)
     wait_for(lambda: any(step >= 8 for step in saved_steps(workdir)), process)
     process.send_signal(signal_number)
     output, errors = process.communicate(timeout=60)
     at = saved_steps(workdir)[-1]
-    assert at < 300
+    assert at < 120
     assert not (workdir / "result.json").exists()
     if signal_number == signal.SIGTERM:
         assert (process.returncode, output) == (0, "told to end\n"), errors[-4000:]
