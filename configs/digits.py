@@ -26,8 +26,8 @@ def get_config(arguments: str = "") -> ConfigDict:
             "schedule": "one_cycle",
             "weight_decay": 1e-4,
         },
-        epochs=60,
+        epochs=40,
         log_every_steps=50,
-        eval_every_epochs=20,
+        eval_every_epochs=10,
         checkpoint_every_steps=100,
     )
