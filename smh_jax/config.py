@@ -262,7 +262,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     kind = typing.get_origin(hint) or hint
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"config field {path}={value!r} must be of type {kind.__name__}")
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        # JSON has no tuples.
+        return {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+    return value
 
 
 def to_json_dict(config: Config) -> dict[str, Any]:

@@ -45,13 +45,38 @@ def synthetic_manifest(sizes, num_stored=0, stddev=0.5, distribution="normal"):
     return Manifest(tuple(tensors), "all")
 
 
-def create(manifest, name, target_size, **options):
+# Every method in the settings that change what it computes.
+VARIANTS = {
+    "dense": ("dense", {}),
+    "smh": ("smh", {}),
+    "smh_square": ("smh", {"matrix": "square"}),
+    "smh_rectangular": ("smh", {"matrix": "rectangular"}),
+    "smh_kronecker": ("smh", {"layout": "kronecker", "matrix": "square"}),
+    "smh_kronecker_rectangular": ("smh", {"layout": "kronecker", "matrix": "rectangular"}),
+    "smh_blocks": ("smh", {"blocks": 3}),
+    "smh_channels": ("smh", {"scale_per": "channel"}),
+    "hash_1": ("multi_hash", {}),
+    "hash_2_signs": ("multi_hash", {"num_hashes": 2, "signs": True}),
+    "hash_3_product": ("multi_hash", {"num_hashes": 3, "reducer": "product"}),
+    "hash_2_per_layer": ("multi_hash", {"num_hashes": 2, "per_layer": True}),
+    "combined": ("combined", {}),
+    "combined_product": ("combined", {"reducer": "product"}),
+}
+GENERATING = [variant for variant in VARIANTS if variant != "dense"]
+
+
+def create(manifest, variant, target_size, **options):
+    name, own = VARIANTS[variant]
     return methods.create(
-        name, manifest, target_size=None if name == "dense" else target_size, **options
+        name, manifest, target_size=None if name == "dense" else target_size, **own, **options
     )
 
 
-@pytest.mark.parametrize("name", methods.names())
+def test_every_method_has_a_variant():
+    assert {name for name, _ in VARIANTS.values()} == set(methods.names())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("model_name", MODELS)
 def test_materialize_gives_the_tree_of_init(name, model_name):
     model, shape, target_size = MODELS[model_name]
@@ -64,7 +89,7 @@ def test_materialize_gives_the_tree_of_init(name, model_name):
     )
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_method_is_static_and_its_variables_follow_from_the_key(name):
     manifest = Manifest.from_model(TwoLayers(), SHAPE)
     method = create(manifest, name, 300)
@@ -84,7 +109,7 @@ def test_a_method_is_static_and_its_variables_follow_from_the_key(name):
     assert set(variables) <= set(methods.GROUPS)
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", ["dense", "smh", "hash_1"])
 def test_stored_tensors_take_the_models_own_values(name):
     model, shape, target_size = MODELS["cifar_resnet14_narrow"]
     manifest = Manifest.from_model(model, shape, hashed="conv")
@@ -156,17 +181,36 @@ def test_smh_equals_a_float64_reference(model_name, scale):
         )
 
 
-def test_initial_deviation_of_each_generated_tensor():
+@pytest.fixture(scope="module")
+def resnet8_manifest():
     model, shape, _ = MODELS["cifar_resnet8"]
-    manifest = Manifest.from_model(model, shape)
+    return Manifest.from_model(model, shape)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        *((variant, {}) for variant in GENERATING),
+        *(("smh", {"distribution": name}) for name in distributions.NAMES),
+        ("smh", {"modifier": "relu"}),
+        ("smh", {"modifier": "sign"}),
+    ],
+    ids=str,
+)
+def test_initial_deviation_of_each_generated_tensor(variant, options, resnet8_manifest):
+    manifest = resnet8_manifest
     large = [t for t in manifest.hashed if t.size >= 9000]
     assert len(large) >= 3
-    for distribution in distributions.NAMES:
-        method = methods.create("smh", manifest, target_size=40_000, distribution=distribution)
-        leaves = manifest.leaves(method.materialize(method.init(jax.random.key(0))))
+    method = create(manifest, variant, 40_000, **options)
+    # The mean over draws, as pools far smaller than the weights repeat their own deviation.
+    square = dict.fromkeys([t.name for t in large], 0.0)
+    materialize, draws = jax.jit(method.materialize), 16
+    for seed in range(draws):
+        leaves = manifest.leaves(materialize(method.init(jax.random.key(seed))))
         for tensor in large:
-            values = np.asarray(leaves[tensor.name])
-            assert np.std(values) == pytest.approx(tensor.initial.stddev, rel=0.03)
+            square[tensor.name] += np.var(np.asarray(leaves[tensor.name])) / draws
+    for tensor in large:
+        assert math.sqrt(square[tensor.name]) == pytest.approx(tensor.initial.stddev, rel=0.03)
 
 
 @pytest.mark.parametrize("name", distributions.NAMES)
@@ -213,7 +257,7 @@ def test_zero_initialised_tensors():
     assert fixed.num_variables <= 300
 
 
-@pytest.mark.parametrize("name", [name for name in methods.names() if name != "dense"])
+@pytest.mark.parametrize("name", GENERATING)
 def test_gradients_equal_finite_differences(name):
     manifest = Manifest.from_model(TwoLayers(), SHAPE)
     method = create(manifest, name, 300)
@@ -260,26 +304,94 @@ def _materialize_float64(method, variables):
     return dataclasses.replace(method, manifest=wide).materialize(variables)
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
+SIZES = st.one_of(
+    st.lists(st.integers(1, 4000), min_size=1, max_size=8),
+    # A single tensor, one-element tensors, prime sizes.
+    st.integers(30, 5000).map(lambda n: [n]),
+    st.tuples(st.integers(50, 4000), st.integers(1, 6)).map(lambda t: [t[0]] + [1] * t[1]),
+    st.sampled_from([[2003], [1009, 1], [7, 11, 13, 997]]),
+)
+
+
+def smallest_target(method_name, manifest, options):
+    """What the error for a target of 1 says."""
+    with pytest.raises(ValueError, match="smallest possible target is") as error:
+        methods.create(method_name, manifest, target_size=1, **options)
+    return int(str(error.value).split()[-1])
+
+
+@pytest.mark.parametrize("variant", GENERATING)
+@hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(
-    sizes=st.lists(st.integers(1, 4000), min_size=1, max_size=8),
+    sizes=SIZES,
     num_stored=st.integers(0, 50),
-    fraction=st.floats(0.0, 1.0),
+    fraction=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]),
     scale=st.sampled_from(["learnable", "fixed"]),
 )
-def test_smh_never_exceeds_the_budget_nor_misses_it_by_2n(sizes, num_stored, fraction, scale):
+def test_the_budget_is_kept_on_any_manifest(variant, sizes, num_stored, fraction, scale):
     manifest = synthetic_manifest(sizes, num_stored)
-    n = math.ceil(math.sqrt(sum(sizes)))
-    smallest = 2 * n + num_stored + (len(sizes) if scale == "learnable" else 0)
+    name, options = VARIANTS[variant]
+    options = options | {"scale": scale}
+    hypothesis.assume(options.get("blocks", 1) ** 2 <= sum(sizes))
+    largest = manifest.num_weights - 1
+    smallest = smallest_target(name, manifest, options)
+    hypothesis.assume(smallest <= largest)
+    target = round(smallest + fraction * (largest - smallest))
+    method = methods.create(name, manifest, target_size=target, **options)
+    variables = jax.eval_shape(method.init, jax.random.key(0))
+    assert method.num_variables == sum(x.size for x in jax.tree.leaves(variables)) <= target
+    params = jax.eval_shape(method.materialize, variables)
+    assert [params[t.name].shape for t in manifest.tensors] == [t.shape for t in manifest.tensors]
+    if name == "multi_hash":
+        assert method.num_variables == target
+    with pytest.raises(ValueError, match=f"smallest possible target is {smallest}"):
+        methods.create(name, manifest, target_size=smallest - 1, **options)
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(
+    sizes=SIZES,
+    num_stored=st.integers(0, 50),
+    fraction=st.floats(0.0, 1.0),
+    layout=st.sampled_from(["matmul", "kronecker"]),
+    blocks=st.integers(1, 5),
+)
+def test_smh_misses_the_budget_by_less_than_it_says(sizes, num_stored, fraction, layout, blocks):
+    manifest = synthetic_manifest(sizes, num_stored)
+    hypothesis.assume(blocks**2 <= sum(sizes))
+    n = math.ceil(math.sqrt(math.ceil(sum(sizes) / blocks)))
+    if layout == "kronecker":
+        n = math.ceil(math.sqrt(n)) ** 2
+    smallest = 2 * n * blocks + num_stored + len(sizes)
     largest = manifest.num_weights - 1
     hypothesis.assume(smallest <= largest)
     target = round(smallest + fraction * (largest - smallest))
-    method = methods.create("smh", manifest, target_size=target, scale=scale)
-    assert target - 2 * n < method.num_variables <= target
-    shapes = method.summary["pool_shapes"]
-    assert shapes["u"][0] * shapes["v"][1] >= sum(sizes)
-    with pytest.raises(ValueError, match=f"smallest possible target is {smallest}"):
-        methods.create("smh", manifest, target_size=smallest - 1, scale=scale)
+
+    def create(matrix):
+        return methods.create(
+            "smh", manifest, target_size=target, layout=layout, blocks=blocks, matrix=matrix
+        )
+
+    square, rectangular, auto = map(create, ("square", "rectangular", "auto"))
+    assert target - 2 * n * blocks < square.num_variables <= target
+    assert square.num_variables <= rectangular.num_variables <= target
+    if layout == "matmul":
+        assert target - blocks * rectangular.num_hash_pairs < rectangular.num_variables
+    wanted = square if square.num_variables >= 0.99 * target else rectangular
+    assert auto.num_variables == wanted.num_variables
+    rows, columns = rectangular.matrix_shape
+    assert rows * columns >= math.ceil(sum(sizes) / blocks)
+
+
+@pytest.mark.parametrize("layout", ["matmul", "kronecker"])
+@pytest.mark.parametrize("depth", [20, 32, 56])
+@pytest.mark.parametrize("percent", [2, 5, 10, 25, 50])
+def test_rounding_loses_less_than_a_hundredth_of_the_target(layout, depth, percent):
+    model = models.create(f"cifar_resnet{depth}", num_classes=10)
+    manifest = Manifest.from_model(model, (1, 32, 32, 3), measure=False)
+    target = manifest.num_weights * percent // 100
+    method = methods.create("smh", manifest, target_size=target, layout=layout)
+    assert 0.99 * target <= method.num_variables <= target
 
 
 @pytest.mark.parametrize(
@@ -287,10 +399,37 @@ def test_smh_never_exceeds_the_budget_nor_misses_it_by_2n(sizes, num_stored, fra
     [
         ("smhh", {"target_size": 100}, "did you mean smh"),
         ("smh", {"target_size": 100, "layuot": 1}, "no option 'layuot'"),
-        ("smh", {"target_size": 1000}, "not smaller than the model's 500 weights"),
+        ("smh", {"target_size": 500}, "not smaller than the model's 500 weights"),
         ("smh", {"target_size": None}, "must be a positive number"),
-        ("smh", {"target_size": 100, "scale": "none"}, "'learnable' or 'fixed'"),
+        (
+            "smh",
+            {"target_size": 100, "scale": "none"},
+            "scale='none' must be one of learnable, fixed",
+        ),
         ("smh", {"target_size": 100, "distribution": "cauchy"}, "normal, truncated_normal"),
+        ("smh", {"target_size": 100, "layout": "kron"}, "must be one of matmul, kronecker"),
+        ("smh", {"target_size": 100, "blocks": 0}, "blocks=0 must be a whole number of at least 1"),
+        ("smh", {"target_size": 400, "blocks": 24}, "blocks=24 must be at most 23, the rows"),
+        ("smh", {"target_size": 100, "matrix_size": 20}, "gives 400 entries for 500 weights"),
+        (
+            "smh",
+            {"target_size": 200, "matrix_size": 24, "layout": "kronecker"},
+            "matrix_size=24 must be a square number",
+        ),
+        ("smh", {"target_size": 100, "pool_dtype": "int8"}, "one of float32, bfloat16"),
+        ("smh", {"target_size": 100, "precision": "low"}, "one of default, high, highest"),
+        ("smh", {"target_size": 100, "modifier": "tanh"}, "must be one of none, relu, sign"),
+        ("smh", {"target_size": 100, "scale_per": "row"}, "must be one of tensor, channel"),
+        ("multi_hash", {"target_size": 100, "num_hashes": 0}, "num_hashes=0 must be a whole"),
+        ("multi_hash", {"target_size": 100, "num_hashes": 2.0}, "num_hashes=2.0 must be a whole"),
+        ("multi_hash", {"target_size": 100, "reducer": "max"}, "must be one of sum, product"),
+        ("multi_hash", {"target_size": 10, "num_hashes": 10}, "smallest possible target is 11"),
+        ("combined", {"target_size": 100, "reducer": "max"}, "must be one of sum, product"),
+        ("combined", {"target_size": 200, "parts": ("smh",)}, "at least two methods"),
+        ("combined", {"target_size": 200, "parts": ("smh", "dense")}, "'dense' has no pools"),
+        ("combined", {"target_size": 200, "parts": ("smh", "smh:block=2")}, "no option 'block'"),
+        ("combined", {"target_size": 200, "parts": ("smh", "smh:blocks=x")}, "must be of type int"),
+        ("combined", {"target_size": 50}, "smallest possible target is 93"),
         ("dense", {"target_size": 100}, "must be None for method 'dense'"),
     ],
 )

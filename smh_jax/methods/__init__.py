@@ -2,16 +2,21 @@
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from smh_jax.manifest import Manifest
 from smh_jax.methods.base import GROUPS, Method, Variables
+from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
+from smh_jax.methods.multi_hash import MultiHash
 from smh_jax.methods.smh import SMH
 
 __all__ = ["GROUPS", "Method", "Variables", "create", "default_options", "names"]
 
-_METHODS: dict[str, type[Method]] = {method.name: method for method in (Dense, SMH)}
+_METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (Dense, SMH, MultiHash, Combined)
+}
 
 
 def names() -> tuple[str, ...]:
@@ -50,6 +55,19 @@ def create(
         ValueError: for an unknown name (the near ones are listed) or option, or for a target size
             that is impossible; the message says which ones are possible.
     """
+    method = build(name, manifest, target_size, options)
+    if target_size is not None and target_size >= manifest.num_weights:
+        raise ValueError(
+            f"target_size={target_size} is not smaller than the model's {manifest.num_weights} "
+            "weights; train it with method 'dense'"
+        )
+    return method
+
+
+def build(
+    name: str, manifest: Manifest, target_size: int | None, options: Mapping[str, Any]
+) -> Method:
+    """As `create`, but for any target size that is large enough."""
     method = _lookup(name)
     known = default_options(name)
     for option in options:

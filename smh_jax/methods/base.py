@@ -3,21 +3,22 @@
 A method is a frozen, hashable description. Its variables are a dict of up to three groups:
 
     pools   what the hashed weights are generated from; each method's own
-    scales  [number of hashed tensors], one learnable multiplier per tensor
+    scales  [number of scales], one learnable multiplier per hashed tensor (or output channel)
     stored  the tensors that are trained as they are, by name
 """
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smh_jax.manifest import Manifest, Params, Tensor
-from smh_jax.methods import distributions
+from smh_jax.methods import distributions, modifiers
 
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
@@ -56,19 +57,23 @@ class Method(abc.ABC):
         """
 
     @cached_property
+    def abstract_variables(self) -> Variables:
+        """Shapes and dtypes of the variables."""
+        params = self.manifest.tree(
+            {t.name: jax.ShapeDtypeStruct(t.shape, t.dtype) for t in self.manifest.tensors}
+        )
+        return jax.eval_shape(self.init, jax.random.key(0), params)
+
+    @cached_property
     def num_variables(self) -> int:
         """Elements of the variables, counted on the pytree itself."""
-        variables = jax.eval_shape(self.init, jax.random.key(0))
-        return sum(leaf.size for leaf in jax.tree.leaves(variables))
+        return count(self.abstract_variables)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What was chosen: counts, and shapes of the pools."""
-        variables = jax.eval_shape(self.init, jax.random.key(0))
-        sizes = {
-            group: sum(leaf.size for leaf in jax.tree.leaves(variables.get(group, {})))
-            for group in GROUPS
-        }
+        variables = self.abstract_variables
+        sizes = {group: count(variables.get(group, {})) for group in GROUPS}
         return {
             "method": self.name,
             "target_size": self.target_size,
@@ -84,6 +89,11 @@ class Method(abc.ABC):
                 for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("pools", {}))
             },
         }
+
+
+def count(tree: Any) -> int:
+    """Elements of all leaves of a pytree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Array]:
@@ -117,23 +127,23 @@ class PooledMethod(Method):
 
     Attributes:
         scale: 'learnable' multiplies each tensor by a trained scalar (paper, section 3.4);
-            'fixed' keeps the initial standard deviation.
         distribution: of the pools' initial values: 'normal', 'truncated_normal', 'uniform', or
             'match', which takes the one that most of the hashed weights have (paper, section 3.3:
             a bounded initializer is matched by a bounded one).
+        modifier: of the generated tensors before they are scaled: 'none', 'relu', or 'sign', which
+            makes binary weights with a straight-through gradient.
     """
 
     scale: str = "learnable"
+    scale_per: str = "tensor"
     distribution: str = "match"
+    modifier: str = "none"
 
     def __post_init__(self) -> None:
-        if self.scale not in ("learnable", "fixed"):
-            raise ValueError(f"scale={self.scale!r} must be 'learnable' or 'fixed'")
-        if self.distribution not in ("match", *distributions.NAMES):
-            raise ValueError(
-                f"distribution={self.distribution!r} must be 'match' or one of "
-                f"{', '.join(distributions.NAMES)}"
-            )
+        check_choice("scale", self.scale, ("learnable", "fixed"))
+        check_choice("scale_per", self.scale_per, ("tensor", "channel"))
+        check_choice("distribution", self.distribution, ("match", *distributions.NAMES))
+        check_choice("modifier", self.modifier, modifiers.NAMES)
         if self.scale == "fixed":
             zero = [t.name for t in self.manifest.hashed if t.initial.stddev == 0]
             reason = "zero-initialised: a fixed scale would keep it at 0"
@@ -146,11 +156,6 @@ class PooledMethod(Method):
         manifest, target = self.manifest, self.target_size
         if target is None or target < 1:
             raise ValueError(f"target_size={target} must be a positive number of variables")
-        if target >= manifest.num_weights:
-            raise ValueError(
-                f"target_size={target} is not smaller than the model's {manifest.num_weights} "
-                "weights; train it with method 'dense'"
-            )
         beside = manifest.num_stored + self.num_scales
         if target < beside + self.min_pool_size:
             raise ValueError(
@@ -159,10 +164,20 @@ class PooledMethod(Method):
                 f"the smallest possible target is {beside + self.min_pool_size}"
             )
 
+    @cached_property
+    def scale_sizes(self) -> tuple[int, ...]:
+        """Number of learnable scales of each hashed tensor."""
+        if self.scale == "fixed":
+            return ()
+        return tuple(
+            t.shape[-1] if self.scale_per == "channel" and len(t.shape) >= 2 else 1
+            for t in self.manifest.hashed
+        )
+
     @property
     def num_scales(self) -> int:
-        """Learnable scales: one per hashed tensor, or none."""
-        return len(self.manifest.hashed) if self.scale == "learnable" else 0
+        """Learnable scales of all hashed tensors."""
+        return sum(self.scale_sizes)
 
     @property
     def pool_budget(self) -> int:
@@ -200,9 +215,8 @@ class PooledMethod(Method):
         if self.scale == "learnable":
             # A tensor that starts at 0 has its constant at 1 and its scale at 0, so that it starts
             # as in the base model and the scale still receives a gradient.
-            variables["scales"] = jnp.array(
-                [float(t.initial.stddev > 0) for t in self.manifest.hashed], jnp.float32
-            )
+            starts = [float(tensor.initial.stddev > 0) for tensor in self.manifest.hashed]
+            variables["scales"] = jnp.asarray(np.repeat(starts, self.scale_sizes), jnp.float32)
         stored = self.manifest.stored
         if params is None:
             variables["stored"] = init_stored(stored, stored_key)
@@ -213,30 +227,47 @@ class PooledMethod(Method):
 
     def materialize(self, variables: Variables) -> Params:
         """See `Method.materialize`."""
-        leaves: dict[str, jax.Array] = dict(variables["stored"])
         hashed = self.manifest.hashed
+        leaves: dict[str, jax.Array] = dict(variables["stored"])
         scales: Sequence[Any] = [1.0] * len(hashed)
         if self.scale == "learnable":
-            scales = jnp.unstack(variables["scales"])
+            scales = cut(variables["scales"], self.scale_sizes)
+        modify = modifiers.BY_NAME[self.modifier]
         for tensor, weight, scale in zip(
             hashed, self.generate(variables["pools"]), scales, strict=True
         ):
+            if self.scale == "learnable":
+                scale = scale.reshape((1,) * (len(tensor.shape) - 1) + (-1,)[: len(tensor.shape)])
             constant = tensor.initial.stddev or 1.0
-            leaves[tensor.name] = (weight * (constant * scale)).astype(tensor.dtype)
+            leaves[tensor.name] = (modify(weight) * (constant * scale)).astype(tensor.dtype)
         return self.manifest.tree(leaves)
 
 
-def tile(flat: jax.Array, tensors: Sequence[Tensor]) -> list[jax.Array]:
-    """Cuts a flat vector of at least all weights into tensors, row-major, in order.
+def check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{field}={value!r} must be one of {', '.join(choices)}")
 
-    One split: its transpose is one concatenate, where a slice per tensor would add up one
-    full-size array per tensor in the backward pass.
+
+def check_at_least(field: str, value: int, bound: int) -> None:
+    """Raises ValueError unless a whole number is at least `bound`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+        raise ValueError(f"{field}={value!r} must be a whole number of at least {bound}")
+
+
+def cut(flat: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
+    """Cuts a vector of at least `sum(sizes)` elements into pieces of these sizes, in order.
+
+    One split: its transpose is one concatenate, where a slice per piece would add up one
+    full-size array per piece in the backward pass.
     """
-    ends, end = [], 0
-    for tensor in tensors:
-        end += tensor.size
-        ends.append(end)
-    if end == flat.size:
+    ends = [int(end) for end in np.cumsum(sizes)]
+    if ends[-1] == flat.size:
         ends.pop()
-    pieces: Mapping[int, jax.Array] = dict(enumerate(jnp.split(flat, ends)))
-    return [pieces[i].reshape(tensor.shape) for i, tensor in enumerate(tensors)]
+    return jnp.split(flat, ends)[: len(sizes)]
+
+
+def tile(flat: jax.Array, tensors: Sequence[Tensor]) -> list[jax.Array]:
+    """Cuts a vector of at least all weights into tensors, row-major, in order."""
+    pieces = cut(flat, [tensor.size for tensor in tensors])
+    return [piece.reshape(t.shape) for piece, t in zip(pieces, tensors, strict=True)]

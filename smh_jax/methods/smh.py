@@ -8,8 +8,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from smh_jax.methods import distributions
-from smh_jax.methods.base import PooledMethod, tile
+from smh_jax.methods import distributions, rectangles
+from smh_jax.methods.base import PooledMethod, check_at_least, check_choice, tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,36 +18,138 @@ class SMH(PooledMethod):
 
     Weight i, counted over all hashed tensors in order of creation and row-major within each, is
     `W.ravel()[i]`. The number of hash pairs M is the largest whose pools fit the target beside the
-    stored variables and the scales, which loses less than 2n variables of it.
+    stored variables and the scales.
+
+    Attributes:
+        layout: 'matmul', or 'kronecker': a sum of M Kronecker products of `[d, d]` factors with
+            `d = ceil(N^(1/4))`. It is the matrix product with n = d * d under a fixed permutation
+            of the weights.
+        blocks: number G of independent pairs of pools, each for an equal part of the weights and
+            with a matrix of side `ceil(sqrt(N / G))`: the same relative rank at `1 / sqrt(G)` of
+            the arithmetic. Beyond 1, `U: [G, n, M]` and `V: [G, M, n]`.
+        matrix: 'square' (the paper) loses up to `2 G n` variables of the target to rounding;
+            'rectangular' keeps M and makes the matrix longer than wide until less than `G M` are
+            lost; 'auto' is square where that loses at most 1% of the target.
+        matrix_size: side n of the square matrix; 0 for the smallest that holds the weights.
+        index: what happens to weights beyond the matrix's entries, where `matrix_size` leaves any:
+            'basic' refuses, 'cyclic' begins again with the first entry, 'padding' makes them
+            `padding_value`.
+        padding_value: of unscaled weights beyond the entries.
+        pool_dtype: 'float32' or 'bfloat16', of the pools and the factors of their product.
+        precision: of the product: 'default', 'high' or 'highest', as JAX has them.
     """
+
+    layout: str = "matmul"
+    blocks: int = 1
+    matrix: str = "auto"
+    matrix_size: int = 0
+    index: str = "basic"
+    padding_value: float = 0.0
+    pool_dtype: str = "float32"
+    precision: str = "default"
 
     name: ClassVar[str] = "smh"
 
+    def __post_init__(self) -> None:
+        check_choice("layout", self.layout, ("matmul", "kronecker"))
+        check_choice("matrix", self.matrix, ("auto", "square", "rectangular"))
+        check_choice("index", self.index, ("basic", "cyclic", "padding"))
+        check_choice("pool_dtype", self.pool_dtype, ("float32", "bfloat16"))
+        check_choice("precision", self.precision, ("default", "high", "highest"))
+        check_at_least("blocks", self.blocks, 1)
+        check_at_least("matrix_size", self.matrix_size, 0)
+        # The base class may move tensors from the hashed to the stored ones, and then asks for the
+        # smallest pools.
+        super().__post_init__()
+
     @cached_property
-    def matrix_size(self) -> int:
-        """Side n of the square matrix that holds all hashed weights."""
-        return math.isqrt(self.manifest.num_hashed - 1) + 1
+    def block_weights(self) -> int:
+        """Weights that each block generates; the last one may have some to spare."""
+        return -(-self.manifest.num_hashed // self.blocks)
+
+    @cached_property
+    def square_size(self) -> int:
+        """Side n of a block's matrix where it is square."""
+        smallest = rectangles.smallest_side(self.block_weights, self.layout)
+        rows = rectangles.smallest_side(self.manifest.num_hashed, "matmul")
+        if self.blocks > rows:
+            raise ValueError(
+                f"blocks={self.blocks} must be at most {rows}, the rows of the matrix "
+                f"of {self.manifest.num_hashed} weights"
+            )
+        if not self.matrix_size:
+            return smallest
+        if self.layout == "kronecker" and math.isqrt(self.matrix_size) ** 2 != self.matrix_size:
+            raise ValueError(
+                f"matrix_size={self.matrix_size} must be a square number d * d "
+                "for layout 'kronecker'"
+            )
+        if self.index == "basic" and self.matrix_size < smallest:
+            raise ValueError(
+                f"matrix_size={self.matrix_size} gives {self.matrix_size**2} entries for "
+                f"{self.block_weights} weights; use at least {smallest}, "
+                "or index 'cyclic' or 'padding'"
+            )
+        return self.matrix_size
 
     @property
     def num_hash_pairs(self) -> int:
         """Columns of U and rows of V: the paper's M."""
-        return self.pool_budget // (2 * self.matrix_size)
+        return self.pool_budget // self.min_pool_size
 
     @property
     def min_pool_size(self) -> int:
-        """Elements of one hash pair."""
-        return 2 * self.matrix_size
+        """Elements of one hash pair of every block."""
+        return 2 * self.square_size * self.blocks
+
+    @cached_property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Rows and columns of a block's matrix."""
+        square = (self.square_size, self.square_size)
+        lost = self.pool_budget - self.num_hash_pairs * self.min_pool_size
+        keep_square = self.matrix == "square" or (
+            self.matrix == "auto" and lost <= 0.01 * self.target_size
+        )
+        if keep_square or self.matrix_size:
+            return square
+        sides = self.pool_budget // (self.num_hash_pairs * self.blocks)
+        return rectangles.fill(self.block_weights, sides, self.layout)
 
     def init_pools(self, key: jax.Array) -> dict[str, jax.Array]:
         """`u` [n, M] and `v` [M, n], with standard deviation M^(-1/4) (paper, section 3.3)."""
-        n, pairs = self.matrix_size, self.num_hash_pairs
+        rows, columns = self.matrix_shape
+        pairs = self.num_hash_pairs
+        blocks = () if self.blocks == 1 else (self.blocks,)
         u_key, v_key = jax.random.split(key)
-        stddev = pairs**-0.25
-        return {
-            "u": stddev * distributions.sample(self.pool_distribution, u_key, (n, pairs)),
-            "v": stddev * distributions.sample(self.pool_distribution, v_key, (pairs, n)),
-        }
+
+        def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            values = distributions.sample(self.pool_distribution, key, (*blocks, *shape))
+            return (pairs**-0.25 * values).astype(self.pool_dtype)
+
+        return {"u": draw(u_key, (rows, pairs)), "v": draw(v_key, (pairs, columns))}
 
     def generate(self, pools: dict[str, jax.Array]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
-        return tile(jnp.ravel(pools["u"] @ pools["v"]), self.manifest.hashed)
+        product = jnp.matmul(
+            pools["u"],
+            pools["v"],
+            precision=self.precision,
+            # Products of bfloat16 factors add up in float32.
+            preferred_element_type=jnp.promote_types(pools["u"].dtype, jnp.float32),
+        )
+        rows, columns = self.matrix_shape
+        product = product.reshape(self.blocks, rows, columns)
+        if self.layout == "kronecker":
+            # Of entry ((i, j), (k, l)) = sum_m A_m[i, j] B_m[k, l] to row (i, k), column (j, l).
+            factors = (*rectangles.factor(rows), *rectangles.factor(columns))
+            product = product.reshape(self.blocks, *factors).transpose(0, 1, 3, 2, 4)
+        if self.blocks > 1:
+            # A block's spare entries lie between its weights and the next block's.
+            product = product.reshape(self.blocks, rows * columns)[:, : self.block_weights]
+        flat = jnp.ravel(product)
+        missing = self.manifest.num_hashed - flat.size
+        if missing > 0 and self.index == "cyclic":
+            flat = jnp.tile(flat, -(-self.manifest.num_hashed // flat.size))
+        elif missing > 0:
+            flat = jnp.pad(flat, (0, missing), constant_values=self.padding_value)
+        return tile(flat, self.manifest.hashed)
