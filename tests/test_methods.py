@@ -321,7 +321,7 @@ def smallest_target(method_name, manifest, options):
 
 
 @pytest.mark.parametrize("variant", GENERATING)
-@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.settings(max_examples=30)
 @hypothesis.given(
     sizes=SIZES,
     num_stored=st.integers(0, 50),
@@ -348,7 +348,7 @@ def test_the_budget_is_kept_on_any_manifest(variant, sizes, num_stored, fraction
         methods.create(name, manifest, target_size=smallest - 1, **options)
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(
     sizes=SIZES,
     num_stored=st.integers(0, 50),

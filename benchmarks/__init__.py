@@ -1,0 +1,1 @@
+"""Measurements of this project, side by side in one process."""
