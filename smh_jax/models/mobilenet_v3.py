@@ -66,7 +66,7 @@ class MobileNetV3(nn.Module):
     Attributes:
         num_classes: number of logits.
         blocks: the inverted residual blocks, in order.
-        hidden_filters: width of the layer between the pooled features and the classifier.
+        hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.
         dropout_rate: before the classifier.
         input_resolution: side to which images are up-sampled first; None leaves them as they are.
@@ -109,7 +109,6 @@ class MobileNetV3(nn.Module):
             dtype=self.dtype,
             activation=nn.hard_swish,
         )
-        dense = partial(nn.Dense, kernel_init=kernel_init, dtype=self.dtype)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(STEM_FILTERS, 3, stride=2, name="stem")(x)
         for number, block in enumerate(self.blocks, start=1):
@@ -136,12 +135,21 @@ class MobileNetV3(nn.Module):
                 name=f"block{number}",
             )(x, train)
         x = conv(layers.make_divisible(x.shape[-1] * HEAD_EXPANSION), 1, name="head")(x)
-        x = jnp.mean(x, axis=(1, 2))
-        # As in V2, a smaller multiplier leaves the last layer before the classifier as it is.
-        hidden_filters = layers.make_divisible(self.hidden_filters, max(1.0, self.width_multiplier))
-        x = nn.hard_swish(dense(hidden_filters, name="hidden")(x))
+        x = jnp.mean(x, axis=(1, 2), keepdims=True)
+        x = nn.Conv(
+            # As in V2, a smaller multiplier leaves the last layer before the classifier as it is.
+            layers.make_divisible(self.hidden_filters, max(1.0, self.width_multiplier)),
+            (1, 1),
+            kernel_init=kernel_init,
+            dtype=self.dtype,
+            name="hidden",
+        )(x)
+        x = jnp.squeeze(nn.hard_swish(x), axis=(1, 2))
         x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
-        return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+        x = nn.Dense(
+            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
+        )(x)
+        return x.astype(jnp.float32)
 
 
 VARIANTS = {

@@ -7,6 +7,7 @@ biases, batch norm (folded into the convolutions when serving), activations, poo
 with squeeze-excite gates and additions of shortcuts, and the up-sampling of the input.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -29,11 +30,7 @@ def count_multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     Raises:
         ValueError: if the model multiplies in a loop of unknown length.
     """
-    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    variables = jax.eval_shape(lambda key, x: model.init(key, x, train=False), key, images)
-    program = jax.make_jaxpr(lambda variables, x: model.apply(variables, x, train=False))
-    return _count(program(variables, images).jaxpr)
+    return _count_with(model, _variables(model, input_shape), input_shape)
 
 
 def matching_resolution(
@@ -45,24 +42,27 @@ def matching_resolution(
     its images up-sampled until it has the multiply-adds of the full network again.
 
     Args:
-        model: the smaller network.
-        reference: the full one.
+        model: the smaller network, one of ours (its `input_resolution` is not looked at).
+        reference: the full network.
         resolution: side in pixels of the images, for which the reference is counted.
         multiple_of: the answer is a multiple of this.
 
     Returns:
         The side whose multiply-adds are the nearest to the reference's; of equally near ones, the
-        smallest. It is the `input_resolution` of the model, whose own is not looked at.
+        smaller. It is meant for the model's `input_resolution`.
 
     Raises:
         ValueError: if the model at `resolution` costs more than the reference already.
     """
     model = model.clone(input_resolution=None)
     target = count_multiply_adds(reference, (1, resolution, resolution, 3))
+    # The weights of a convolutional network do not depend on the resolution.
+    variables = _variables(model, (1, resolution, resolution, 3))
 
+    @functools.cache
     def excess(multiple: int) -> int:
         side = multiple * multiple_of
-        return count_multiply_adds(model, (1, side, side, 3)) - target
+        return _count_with(model, variables, (1, side, side, 3)) - target
 
     low = -(-resolution // multiple_of)
     if excess(low) > 0:
@@ -81,7 +81,22 @@ def matching_resolution(
             high = middle
         else:
             low = middle
-    return multiple_of * min((low, high), key=lambda side: abs(excess(side)))
+    return multiple_of * min((low, high), key=lambda multiple: abs(excess(multiple)))
+
+
+def _variables(model: nn.Module, input_shape: tuple[int, ...]) -> Any:
+    """Shapes and dtypes of the model's variables."""
+
+    def init() -> Any:
+        return model.init(jax.random.key(0), jnp.zeros(input_shape), train=False)
+
+    return jax.eval_shape(init)
+
+
+def _count_with(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> int:
+    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    program = jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, images)
+    return _count(program.jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
