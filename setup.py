@@ -6,6 +6,8 @@ INSTALL_REQUIRES = [
     "absl-py>=2.1",
     "clu>=0.0.12",
     "flax>=0.12",
+    # tensorflow-datasets needs importlib-resources and does not say so.
+    "importlib-resources>=6.0",
     "jax>=0.10",
     "ml-collections>=1.0",
     "numpy>=2.0",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax.core import meta
 
 from smh_jax import initial_values
-from smh_jax.initial_values import InitialValues, Initializer
+from smh_jax.initial_values import Initializer, InitialValues
 
 # The paper's choices. Anything else given as `hashed` is a regular expression.
 PRESETS = {

@@ -1,0 +1,1 @@
+"""One `get_config` per recipe, with string arguments for its variants."""

@@ -1,0 +1,47 @@
+"""Small ResNets on Fashion-MNIST, the larger of the datasets that need no account or patience.
+
+    python -m smh_jax.main --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
+
+ResNet-8 at 14 x 14 pixels and 25% of its variables: about three minutes on 2 CPU cores.
+Without internet, `python scripts/prepare_fashion_mnist.py --source=DIR` prepares the data first.
+Variants: configs/fashion_mnist.py:depth=20,image_size=28,target_size=27000 or :method=dense
+"""
+
+from ml_collections import ConfigDict
+
+from configs import small_images
+from smh_jax.config import DataConfig, parse_arguments
+
+
+def get_config(arguments: str = "") -> ConfigDict:
+    """Arguments: depth, image_size, epochs, method, target_size, hashed, seed."""
+    args = parse_arguments(
+        arguments,
+        depth=8,
+        image_size=14,
+        epochs=10.0,
+        method="smh",
+        target_size=18_750,
+        hashed="all",
+        seed=0,
+    )
+    return small_images.build(
+        args,
+        data=DataConfig(
+            name="fashion_mnist",
+            image_size=args.image_size,
+            augmentation="crop_flip",
+            batch_size=128,
+            eval_batch_size=1000,
+        ),
+        optimizer={
+            "name": "momentum",
+            "learning_rate": 0.4,
+            "schedule": "one_cycle",
+            "weight_decay": 1e-4,
+        },
+        epochs=args.epochs,
+        log_every_steps=100,
+        eval_every_epochs=2,
+        checkpoint_every_steps=500,
+    )

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Lints and tests: scripts/test.sh [--slow] [arguments of pytest]
+# Makes .venv beside the sources if it is missing and installs the tested versions into it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+SMH_EXTRAS=test
+source scripts/environment.sh
+selection=(-m "not slow")
+if [ "${1:-}" = --slow ]; then
+    selection=()
+    shift
+fi
+ruff check .
+ruff format --check .
+python -m pytest --numprocesses=2 --dist=worksteal "${selection[@]}" "$@"

@@ -1,0 +1,50 @@
+"""What all commands share: readable logs, and mistakes told in one line."""
+
+import logging as python_logging
+import os
+from collections.abc import Callable
+
+# TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
+# errors only, and no kernels of which it would have to warn.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+from absl import app, flags, logging
+
+from smh_jax.train import DivergedError
+
+_HEARD = ("smh_jax", "clu", "scripts", "experiments")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command's main function after parsing the flags.
+
+    A mistake of the user's (a ValueError, an unknown flag or config field) and a diverged training
+    end the process with one line on the standard error and exit code 1.
+    """
+
+    def guarded(argv: list[str]) -> None:
+        logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().addFilter(_of_interest)
+        try:
+            main(argv)
+        except (ValueError, DivergedError) as error:
+            raise SystemExit(f"error: {error}") from error
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    # Config files raise ValueError, config dicts KeyError and others for unknown or ill-typed
+    # fields.
+    except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+        message = error.args[0] if error.args else error
+        raise SystemExit(f"error: {message}") from error
+
+
+def _of_interest(record: python_logging.LogRecord) -> bool:
+    """Keeps the information of this project and clu, and every library's warnings."""
+    folders = record.pathname.split(os.sep)
+    return record.levelno >= python_logging.WARNING or any(name in folders for name in _HEARD)

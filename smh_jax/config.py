@@ -1,0 +1,328 @@
+"""The typed configuration of a run, and the strict way from and to ml-collections config dicts.
+
+Config files build a `Config` and hand out its config dict; the trainer turns the dict, after
+command-line overrides, back into a `Config`. Values are base values: learning rates per 256
+examples, durations in epochs. Whatever follows from several of them is derived when a run starts.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def _choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{field}={value!r} must be one of {', '.join(choices)}")
+
+
+def _at_least(field: str, value: float, bound: float) -> None:
+    if not value >= bound:
+        raise ValueError(f"{field}={value} must be at least {bound}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The base model: a name of `smh_jax.models.names()` and that model's options."""
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodConfig:
+    """How its weights are made: a name of `smh_jax.methods.names()` and that method's options.
+
+    Attributes:
+        name: of the method.
+        hashed: which tensors are generated: 'all', 'conv', 'kernels' or a regular expression.
+        target_size: upper bound on all trainable variables; None for 'dense'.
+        options: of the method.
+    """
+
+    name: str
+    hashed: str = "all"
+    target_size: int | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The dataset and how it is read.
+
+    Attributes:
+        name: of the dataset, as `smh_jax.data.names()` lists them.
+        data_dir: where tensorflow-datasets keeps it; None for that library's default.
+        train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'.
+        image_size: height and width to which images are resized; None keeps them.
+        augmentation: of training images: 'none', 'crop' (pad an eighth, random crop) or
+            'crop_flip'.
+        batch_size: examples per step, over all devices of all hosts.
+        eval_batch_size: the same for evaluation.
+    """
+
+    name: str
+    data_dir: str | None = None
+    train_split: str = "train"
+    eval_split: str = "test"
+    image_size: int | None = None
+    augmentation: str = "none"
+    batch_size: int = 128
+    eval_batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        _choice("data.augmentation", self.augmentation, ("none", "crop", "crop_flip"))
+        _at_least("data.batch_size", self.batch_size, 1)
+        _at_least("data.eval_batch_size", self.eval_batch_size, 1)
+        if self.image_size is not None:
+            _at_least("data.image_size", self.image_size, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer, its schedule and the loss's regularisation.
+
+    Attributes:
+        name: 'sgd', 'momentum', 'nesterov' or 'adam'.
+        learning_rate: the peak, per 256 examples of the batch.
+        momentum: of 'momentum' and 'nesterov'.
+        schedule: after the warm-up, of its own length or (one-cycle) with its own warm-up:
+            'constant', 'cosine' (to 0), 'piecewise' (times `decay_factor` at each of
+            `decay_epochs`) or 'one_cycle'.
+        warmup_epochs: linear rise from 0 to the peak; not for 'one_cycle'.
+        decay_epochs, decay_factor: of 'piecewise'; epochs count from the start of training.
+        weight_decay: factor of half the squared norm that is added to the loss.
+        weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
+            'weights' (the generated and stored tensors; never batch norm).
+        pool_rate, scale_rate: multiply the learning rate of the pools and of the scales.
+        clip_norm: largest global norm of the gradient of all variables; None does not clip.
+        label_smoothing: share of the target spread evenly over all classes.
+    """
+
+    name: str = "momentum"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    decay_epochs: tuple[float, ...] = ()
+    decay_factor: float = 0.1
+    weight_decay: float = 0.0
+    weight_decay_on: str = "variables"
+    pool_rate: float = 1.0
+    scale_rate: float = 1.0
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _choice("optimizer.name", self.name, ("sgd", "momentum", "nesterov", "adam"))
+        schedules = ("constant", "cosine", "piecewise", "one_cycle")
+        _choice("optimizer.schedule", self.schedule, schedules)
+        _choice("optimizer.weight_decay_on", self.weight_decay_on, ("variables", "weights"))
+        for field in ("learning_rate", "warmup_epochs", "weight_decay", "pool_rate", "scale_rate"):
+            _at_least(f"optimizer.{field}", getattr(self, field), 0)
+        for field in ("momentum", "label_smoothing"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"optimizer.{field}={getattr(self, field)} must be in [0, 1)")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"optimizer.clip_norm={self.clip_norm} must be above 0, or None")
+        if self.schedule == "piecewise" and not self.decay_epochs:
+            raise ValueError("optimizer.decay_epochs=() must name epochs for schedule 'piecewise'")
+        if self.schedule == "one_cycle" and self.warmup_epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs={self.warmup_epochs} must be 0 for schedule "
+                "'one_cycle', which has its own warm-up"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run.
+
+    Attributes:
+        model, method, data, optimizer: see there.
+        seed: of initial values, order of examples, augmentation and dropout.
+        epochs: passes over the training split; steps follow from it.
+        batch_norm: 'local' normalises with the statistics of each device's share of the batch,
+            'synced' with those of the whole batch.
+        log_every_steps: how often metrics are logged.
+        eval_every_epochs: how often the evaluation split is measured; always at the end.
+        checkpoint_every_steps: how often the run is saved; always at the end.
+        keep_checkpoints: how many of the latest checkpoints stay.
+    """
+
+    model: ModelConfig
+    method: MethodConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    seed: int = 0
+    epochs: float = 1.0
+    batch_norm: str = "local"
+    log_every_steps: int = 50
+    eval_every_epochs: float = 10.0
+    checkpoint_every_steps: int = 500
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        _choice("batch_norm", self.batch_norm, ("local", "synced"))
+        for field in ("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
+            _at_least(field, getattr(self, field), 1)
+        for field in ("epochs", "eval_every_epochs"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{field}={getattr(self, field)} must be above 0")
+
+
+# Fields in which a run that goes on in its workdir may differ from how it began: they change how
+# long it trains and what it writes, never what a step computes.
+CHANGEABLE = (
+    "epochs",
+    "log_every_steps",
+    "eval_every_epochs",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "data.data_dir",
+    "data.eval_batch_size",
+)
+
+
+def to_config_dict(config: Config) -> ml_collections.ConfigDict:
+    """A locked config dict with every field, whose types command-line overrides must keep."""
+    return ml_collections.ConfigDict(_to_dict(config)).lock()
+
+
+def _to_dict(config: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(type(config))
+    content = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _to_dict(value)
+        elif isinstance(value, Mapping):
+            value = {key: _placeholder(v, str) if v is None else v for key, v in value.items()}
+        elif value is None:
+            value = _placeholder(value, _without_none(hints[field.name]))
+        content[field.name] = value
+    return content
+
+
+def _placeholder(value: None, kind: type) -> Any:
+    # Of a None, a config dict would otherwise not know which type an override may have.
+    return config_dict.placeholder(kind)
+
+
+def _without_none(hint: Any) -> type:
+    return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+
+
+def from_config_dict(content: Mapping[str, Any]) -> Config:
+    """The typed configuration of a config dict (or of the content of a run's config.json).
+
+    Raises:
+        ValueError: for an unknown, missing or ill-typed field; the message names it.
+    """
+    if isinstance(content, ml_collections.ConfigDict):
+        content = content.to_dict()
+    return _from_dict(Config, content, prefix="")
+
+
+def _from_dict(kind: type, content: Any, prefix: str) -> Any:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"config field {prefix[:-1]}={content!r} must be a dict")
+    hints = typing.get_type_hints(kind)
+    for name in content:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(hints)}"
+            raise ValueError(f"config field {prefix}{name} is unknown; {hint}")
+    values = {}
+    for field in dataclasses.fields(kind):
+        path = prefix + field.name
+        if field.name in content:
+            values[field.name] = _convert(hints[field.name], content[field.name], path)
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"config field {path} is missing")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _from_dict(hint, value, prefix=path + ".")
+    if typing.get_origin(hint) is types.UnionType:
+        return None if value is None else _convert(_without_none(hint), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(float, item, path) for item in value)
+    kind = typing.get_origin(hint) or hint
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"config field {path}={value!r} must be of type {kind.__name__}")
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def to_json_dict(config: Config) -> dict[str, Any]:
+    """The content of a run's config.json; `from_config_dict` reads it back."""
+    return dataclasses.asdict(config)
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, by dotted name, with both values."""
+    ours, theirs = _flatten(to_json_dict(one)), _flatten(to_json_dict(other))
+    return {
+        name: (ours.get(name), theirs.get(name))
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def parse_arguments(text: str, **defaults: Any) -> ml_collections.ConfigDict:
+    """Parses the string argument of a config file, such as 'depth=32,method=smh'.
+
+    Args:
+        text: 'name=value' pairs with commas between them; '' leaves all at their defaults.
+        **defaults: every allowed name with its default value, whose type the value must have. A
+            type in place of a value means that the default is None.
+
+    Raises:
+        ValueError: for an unknown name or a value of the wrong type.
+    """
+    arguments = {
+        name: None if isinstance(value, type) else value for name, value in defaults.items()
+    }
+    for pair in filter(None, text.split(",")):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}"
+            raise ValueError(f"config argument {name!r} is unknown; {hint}")
+        if not equals:
+            raise ValueError(f"config argument {name!r} has no value; write {name}=...")
+        default = defaults[name]
+        kind = default if isinstance(default, type) else type(default)
+        arguments[name] = _parse(name, value, kind)
+    return ml_collections.ConfigDict(arguments)
+
+
+def _parse(name: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+    elif value:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise ValueError(f"config argument {name}={value!r} must be of type {kind.__name__}")

@@ -1,0 +1,132 @@
+"""The datasets a run can name, and how they come into memory."""
+
+import dataclasses
+import difflib
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from smh_jax.data import digits  # noqa: F401  (registers the builder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation of the training images on the scale 0..1."""
+
+    mean: tuple[float, ...]
+    stddev: tuple[float, ...]
+
+
+_NORMALIZATION = {
+    "digits": Normalization((0.3049,), (0.3763,)),
+    "fashion_mnist": Normalization((0.2860,), (0.3530,)),
+    "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset before it is prepared.
+
+    Attributes:
+        name: in tensorflow-datasets' catalogue.
+        image_shape: (height, width, channels) that the model sees.
+        class_names: in order of label.
+        normalization: of the images.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    normalization: Normalization
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images [examples, height, width, channels], uint8, and labels [examples], int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples."""
+        return len(self.labels)
+
+
+def names() -> tuple[str, ...]:
+    """The datasets that a config can name."""
+    return tuple(_NORMALIZATION)
+
+
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    if name not in _NORMALIZATION:
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
+        raise ValueError(f"data.name={name!r} is unknown; did you mean {', '.join(near)}?")
+    return tfds.builder(name, data_dir=data_dir)
+
+
+def describe(name: str, data_dir: str | None = None, image_size: int | None = None) -> DatasetInfo:
+    """Describes a dataset without preparing it.
+
+    Args:
+        name: one of `names()`.
+        data_dir: where tensorflow-datasets keeps it; None for that library's default.
+        image_size: height and width to which the images will be resized, or None.
+
+    Raises:
+        ValueError: for an unknown name; the near ones are listed.
+    """
+    features = _builder(name, data_dir).info.features
+    height, width, channels = features["image"].shape
+    if image_size is not None:
+        height = width = image_size
+    return DatasetInfo(
+        name=name,
+        image_shape=(height, width, channels),
+        class_names=tuple(features["label"].names),
+        normalization=_NORMALIZATION[name],
+    )
+
+
+def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split:
+    """Reads a split into memory, preparing the dataset first where that has not been done.
+
+    Args:
+        info: from `describe`; images of another size are resized (area average).
+        split: in tensorflow-datasets' notation.
+        data_dir: as in `describe`.
+
+    Raises:
+        ValueError: if the dataset can be neither found nor prepared, or has no such split.
+    """
+    builder = _builder(info.name, data_dir)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        # Whatever goes wrong in a download comes as one of many unrelated types.
+        raise ValueError(
+            f"data.name={info.name!r} is not prepared in data_dir={builder.data_dir} "
+            f"and could not be downloaded: {error}"
+        ) from error
+    try:
+        dataset = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(
+            f"data split {split!r} is not one of {info.name}; "
+            f"its splits are {', '.join(builder.info.splits)}: {error}"
+        ) from error
+    images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
+    if not len(labels):
+        raise ValueError(f"data split {split!r} of {info.name} has no examples")
+    if images.shape[1:] != info.image_shape:
+        resized = tf.image.resize(images, info.image_shape[:2], method="area")
+        images = np.round(resized.numpy()).astype(np.uint8)
+    return Split(images, labels)

@@ -1,0 +1,64 @@
+"""Learning-rate schedules and optimizers, from the base values of a config."""
+
+import optax
+
+from smh_jax.config import OptimizerConfig
+from smh_jax.methods import GROUPS, Variables
+
+# The learning rates of configs are for this many examples per step.
+BASE_BATCH_SIZE = 256
+
+
+def learning_rate(
+    config: OptimizerConfig, *, batch_size: int, steps_per_epoch: float, num_steps: int
+) -> optax.Schedule:
+    """The learning rate by step, scaled to the batch size.
+
+    Args:
+        config: base values.
+        batch_size: examples per step over all devices.
+        steps_per_epoch: may be fractional: the stream of examples has no border between epochs.
+        num_steps: of the whole training.
+    """
+    peak = config.learning_rate * batch_size / BASE_BATCH_SIZE
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if config.schedule == "one_cycle":
+        return optax.cosine_onecycle_schedule(num_steps, peak)
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(1, num_steps - warmup))
+    elif config.schedule == "piecewise":
+        after = optax.piecewise_constant_schedule(
+            peak,
+            {
+                round(epoch * steps_per_epoch) - warmup: config.decay_factor
+                for epoch in config.decay_epochs
+            },
+        )
+    else:
+        after = optax.constant_schedule(peak)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def create(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer of a method's variables; pools and scales move at their own rates."""
+    if config.name == "adam":
+        optimizer = optax.adam(schedule)
+    elif config.name == "sgd":
+        optimizer = optax.sgd(schedule)
+    else:
+        nesterov = config.name == "nesterov"
+        optimizer = optax.sgd(schedule, momentum=config.momentum, nesterov=nesterov)
+    rates = {"pools": config.pool_rate, "scales": config.scale_rate, "stored": 1.0}
+
+    def labels(variables: Variables) -> dict[str, str]:
+        return {group: group for group in variables}
+
+    clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    # All of these optimizers' updates are proportional to the learning rate.
+    return optax.chain(
+        *clip,
+        optimizer,
+        optax.partition({group: optax.scale(rates[group]) for group in GROUPS}, labels),
+    )
