@@ -56,8 +56,11 @@ def measure(initializer: Initializer) -> InitialValues:
     program = None if traced.consts else str(traced)
     if program in _measured:
         return _measured[program]
+    drawn = None
     if _depends_on_key(traced.jaxpr):
-        values = _random(_draw(initializer, math.prod(traced.out_avals[0].shape)))
+        drawn = _draw(initializer, math.prod(traced.out_avals[0].shape))
+    if drawn is not None and drawn[:, 2].any():
+        values = _random(drawn)
     else:
         values = _fixed(np.asarray(initializer(jax.random.key(0)), np.float64))
     if program is not None:

@@ -120,12 +120,10 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split:
         dataset = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
     except (ValueError, AssertionError) as error:
         raise ValueError(
-            f"data split {split!r} is not one of {info.name}; "
-            f"its splits are {', '.join(builder.info.splits)}: {error}"
+            f"data split {split!r} is not a part of {info.name}, "
+            f"whose splits are {', '.join(builder.info.splits)}: {error}"
         ) from error
     images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
-    if not len(labels):
-        raise ValueError(f"data split {split!r} of {info.name} has no examples")
     if images.shape[1:] != info.image_shape:
         resized = tf.image.resize(images, info.image_shape[:2], method="area")
         images = np.round(resized.numpy()).astype(np.uint8)

@@ -1,0 +1,51 @@
+"""Settings of all tests: CPU only, and strict about ranks."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Runs Python code or a module in a process of its own, on forced CPU devices."""
+
+    def run(*arguments: str, devices: int = 1, check: bool = True, **options):
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory, worker_id):
+    """A data_dir in which digits are prepared, one per worker."""
+    from smh_jax import data
+
+    directory = tmp_path_factory.mktemp("tfds")
+    data.load(data.describe("digits", str(directory)), "test", str(directory))
+    return str(directory)

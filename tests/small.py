@@ -1,0 +1,42 @@
+"""Small models and configs that the tests share."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from configs import digits
+from smh_jax import config as configs
+
+
+class TwoLayers(nn.Module):
+    """A convolution, batch norm and two dense layers whose names sort against their order."""
+
+    num_classes: int = 10
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images, train: bool):
+        x = nn.Conv(8, (3, 3), name="z_conv")(images)
+        x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="norm")(x)
+        x = jnp.mean(nn.relu(x), axis=(1, 2))
+        x = nn.Dense(16, name="m_dense", kernel_init=nn.initializers.he_uniform())(x)
+        return nn.Dense(self.num_classes, name="a_dense")(nn.relu(x))
+
+
+def digits_config(data_dir, **changes) -> configs.Config:
+    """A run of a few steps of a narrow ResNet-8 on digits.
+
+    Args:
+        data_dir: where the digits are prepared.
+        **changes: fields by name with '__' for the dot, such as `method__name`.
+    """
+    content = digits.get_config("depth=8,target_size=1900").to_dict()
+    content["model"]["options"]["width_multiplier"] = 0.25
+    content["data"] |= {"data_dir": str(data_dir), "batch_size": 64, "eval_batch_size": 100}
+    content |= {"epochs": 0.5, "log_every_steps": 4, "checkpoint_every_steps": 4}
+    for name, value in changes.items():
+        node = content
+        *path, last = name.split("__")
+        for key in path:
+            node = node[key]
+        node[last] = value
+    return configs.from_config_dict(content)

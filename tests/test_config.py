@@ -1,0 +1,113 @@
+"""Configurations: what is refused, and what survives a round trip."""
+
+import json
+
+import pytest
+
+from configs import cifar10, digits, fashion_mnist
+from smh_jax import config as configs
+
+
+@pytest.mark.parametrize("module", [cifar10, digits, fashion_mnist], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("method", ["smh", "dense"])
+def test_round_trip(module, method):
+    content = module.get_config(f"method={method},seed=3")
+    config = configs.from_config_dict(content)
+    assert config.seed == 3
+    assert config.method.name == method
+    assert (config.method.target_size is None) == (method == "dense")
+    assert configs.from_config_dict(configs.to_config_dict(config)) == config
+    assert configs.from_config_dict(json.loads(json.dumps(configs.to_json_dict(config)))) == config
+
+
+def test_the_variant_of_the_papers_figure_6():
+    config = configs.from_config_dict(
+        cifar10.get_config("depth=32,method=smh,target_size=46662,hashed=conv")
+    )
+    assert config.model.name == "cifar_resnet32"
+    assert config.method.target_size == 46_662
+    assert config.method.hashed == "conv"
+    # He et al.: 0.1 at a batch of 128.
+    assert config.optimizer.learning_rate * config.data.batch_size / 256 == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("dept=32", "'dept' is unknown; did you mean depth"),
+        ("depth=many", "depth='many' must be of type int"),
+        ("depth", "'depth' has no value"),
+        ("target_size=", "target_size='' must be of type int"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        digits.get_config(arguments)
+
+
+def test_arguments_keep_the_types_of_their_defaults():
+    args = configs.parse_arguments("a=2,b=0.5,c=x,d=true,e=7", a=1, b=1.0, c="", d=False, e=int)
+    assert args.to_dict() == {"a": 2, "b": 0.5, "c": "x", "d": True, "e": 7}
+    assert configs.parse_arguments("", e=int).e is None
+    with pytest.raises(ValueError, match="d='yes' must be of type bool"):
+        configs.parse_arguments("d=yes", d=False)
+
+
+def changed(path, value):
+    content = digits.get_config().to_dict()
+    *parents, last = path.split(".")
+    node = content
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("optimizer.learning_rat", 0.1, "optimizer.learning_rat is unknown; did you mean learning"),
+        ("optimizer.learning_rate", "fast", "optimizer.learning_rate='fast' must be of type float"),
+        ("optimizer.learning_rate", -1.0, "optimizer.learning_rate=-1.0 must be at least 0"),
+        ("optimizer.name", "sdg", "optimizer.name='sdg' must be one of sgd, momentum"),
+        ("optimizer.schedule", "step", "optimizer.schedule='step' must be one of"),
+        ("optimizer.schedule", "piecewise", "optimizer.decay_epochs"),
+        ("optimizer.warmup_epochs", 5.0, "optimizer.warmup_epochs=5.0 must be 0 for schedule"),
+        ("optimizer.weight_decay_on", "all", "must be one of variables, weights"),
+        ("optimizer.label_smoothing", 1.0, "optimizer.label_smoothing=1.0 must be in"),
+        ("optimizer.clip_norm", 0.0, "optimizer.clip_norm=0.0 must be above 0"),
+        ("data.batch_size", 0, "data.batch_size=0 must be at least 1"),
+        ("data.batch_size", True, "data.batch_size=True must be of type int"),
+        ("data.augmentation", "flip", "data.augmentation='flip' must be one of none, crop"),
+        ("batch_norm", "global", "batch_norm='global' must be one of local, synced"),
+        ("epochs", 0.0, "epochs=0.0 must be above 0"),
+        ("model", 5, "model=5 must be a dict"),
+    ],
+)
+def test_bad_fields(path, value, message):
+    with pytest.raises(ValueError, match=message):
+        configs.from_config_dict(changed(path, value))
+
+
+def test_a_missing_field():
+    content = digits.get_config().to_dict()
+    del content["model"]["name"]
+    with pytest.raises(ValueError, match=r"model\.name is missing"):
+        configs.from_config_dict(content)
+
+
+def test_differences_name_the_fields():
+    one = configs.from_config_dict(digits.get_config())
+    other = configs.from_config_dict(digits.get_config("depth=32,seed=1"))
+    assert configs.differences(one, other) == {
+        "model.name": ("cifar_resnet20", "cifar_resnet32"),
+        "seed": (0, 1),
+    }
+    assert configs.differences(one, one) == {}
+
+
+def test_fields_that_may_change_exist():
+    known = set(
+        configs._flatten(configs.to_json_dict(configs.from_config_dict(digits.get_config())))
+    )
+    assert set(configs.CHANGEABLE) <= known

@@ -1,0 +1,339 @@
+"""Every method: what it makes, what it costs, and what it refuses."""
+
+import dataclasses
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from smh_jax import Manifest, methods, models
+from smh_jax.initial_values import InitialValues
+from smh_jax.manifest import Tensor
+from smh_jax.methods import distributions
+from tests.small import TwoLayers
+
+SHAPE = (1, 8, 8, 1)
+MODELS = {
+    "two_layers": (TwoLayers(), SHAPE, 300),
+    "cifar_resnet8": (models.create("cifar_resnet8", num_classes=10), (1, 14, 14, 1), 20_000),
+    "cifar_resnet14_narrow": (
+        models.create("cifar_resnet14", num_classes=7, width_multiplier=0.5),
+        (1, 8, 8, 3),
+        6_000,
+    ),
+}
+
+
+def synthetic_manifest(sizes, num_stored=0, stddev=0.5, distribution="normal"):
+    """A manifest of hashed vectors of the given sizes beside one stored vector."""
+    tensors = [
+        Tensor(
+            (f"w{i}",), (n,), "float32", "dense", True, "", InitialValues(0.0, stddev, distribution)
+        )
+        for i, n in enumerate(sizes)
+    ]
+    if num_stored:
+        ones = InitialValues(1.0, 0.0, "constant")
+        tensors.append(
+            Tensor(("norm",), (num_stored,), "float32", "batch_norm", False, "batch norm", ones)
+        )
+    return Manifest(tuple(tensors), "all")
+
+
+def create(manifest, name, target_size, **options):
+    return methods.create(
+        name, manifest, target_size=None if name == "dense" else target_size, **options
+    )
+
+
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("model_name", MODELS)
+def test_materialize_gives_the_tree_of_init(name, model_name):
+    model, shape, target_size = MODELS[model_name]
+    method = create(Manifest.from_model(model, shape), name, target_size)
+    params = model.init(jax.random.key(0), jnp.zeros(shape), train=False)["params"]
+    made = jax.jit(method.materialize)(method.init(jax.random.key(1)))
+    assert jax.tree.structure(made) == jax.tree.structure(params)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), params
+    )
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_is_static_and_its_variables_follow_from_the_key(name):
+    manifest = Manifest.from_model(TwoLayers(), SHAPE)
+    method = create(manifest, name, 300)
+    same = create(manifest, name, 300)
+    assert method == same
+    assert hash(method) == hash(same)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.target_size = 7
+
+    def equal(a, b):
+        return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool(jnp.all(x == y)), a, b)))
+
+    variables = method.init(jax.random.key(3))
+    assert equal(variables, same.init(jax.random.key(3)))
+    assert not equal(variables, method.init(jax.random.key(4)))
+    assert method.num_variables == sum(x.size for x in jax.tree.leaves(variables))
+    assert set(variables) <= set(methods.GROUPS)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_stored_tensors_take_the_models_own_values(name):
+    model, shape, target_size = MODELS["cifar_resnet14_narrow"]
+    manifest = Manifest.from_model(model, shape, hashed="conv")
+    method = create(manifest, name, target_size)
+    params = model.init(jax.random.key(5), jnp.zeros(shape), train=False)["params"]
+    made = method.materialize(method.init(jax.random.key(1), params))
+    np.testing.assert_array_equal(made["classifier"]["kernel"], params["classifier"]["kernel"])
+    drawn = method.materialize(method.init(jax.random.key(1)))["classifier"]["kernel"]
+    assert np.any(drawn != params["classifier"]["kernel"])
+    assert np.std(np.asarray(drawn)) == pytest.approx(
+        np.std(np.asarray(params["classifier"]["kernel"])), rel=0.2
+    )
+
+
+def test_stored_values_that_nothing_describes_are_refused():
+    manifest = synthetic_manifest([50], num_stored=4)
+    fixed = dataclasses.replace(manifest.tensors[1], initial=InitialValues(1.0, 2.0, "fixed"))
+    manifest = dataclasses.replace(manifest, tensors=(manifest.tensors[0], fixed))
+    method = methods.create("smh", manifest, target_size=40)
+    with pytest.raises(ValueError, match="norm are fixed"):
+        method.init(jax.random.key(0))
+
+
+def test_dense_is_the_identity():
+    manifest = Manifest.from_model(TwoLayers(), SHAPE)
+    method = methods.create("dense", manifest)
+    params = TwoLayers().init(jax.random.key(0), jnp.zeros(SHAPE), train=False)["params"]
+    made = method.materialize(method.init(jax.random.key(1), params))
+    assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool(jnp.all(x == y)), made, params)))
+    assert method.num_variables == manifest.num_weights
+    assert method.manifest.num_hashed == 0
+
+
+def smh_reference(method, variables):
+    """The weights by the paper's equations, in float64, one element at a time in effect."""
+    u = np.asarray(variables["pools"]["u"], np.float64)
+    v = np.asarray(variables["pools"]["v"], np.float64)
+    matrix = np.zeros((u.shape[0], v.shape[1]))
+    for pair in range(u.shape[1]):
+        matrix += np.outer(u[:, pair], v[pair, :])
+    side, position, leaves = matrix.shape[1], 0, {}
+    scales = np.asarray(variables.get("scales", []), np.float64)
+    for index, tensor in enumerate(method.manifest.hashed):
+        places = position + np.arange(tensor.size)
+        scale = scales[index] if scales.size else 1.0
+        constant = tensor.initial.stddev if tensor.initial.stddev > 0 else 1.0
+        values = matrix[places // side, places % side] * constant * scale
+        leaves[tensor.name] = values.reshape(tensor.shape)
+        position += tensor.size
+    return leaves
+
+
+@pytest.mark.parametrize("scale", ["learnable", "fixed"])
+@pytest.mark.parametrize("model_name", MODELS)
+def test_smh_equals_a_float64_reference(model_name, scale):
+    model, shape, target_size = MODELS[model_name]
+    manifest = Manifest.from_model(model, shape)
+    method = methods.create("smh", manifest, target_size=target_size, scale=scale)
+    variables = method.init(jax.random.key(0))
+    if scale == "learnable":
+        # Scales that all differ, so that no two tensors could be mixed up.
+        variables["scales"] = 0.5 + jnp.arange(len(method.manifest.hashed), dtype=jnp.float32)
+    leaves = method.manifest.leaves(jax.jit(method.materialize)(variables))
+    reference = smh_reference(method, variables)
+    assert set(reference) == {t.name for t in method.manifest.hashed}
+    for name, values in reference.items():
+        np.testing.assert_allclose(
+            leaves[name], values, rtol=2e-5, atol=2e-6 * np.abs(values).max()
+        )
+
+
+def test_initial_deviation_of_each_generated_tensor():
+    model, shape, _ = MODELS["cifar_resnet8"]
+    manifest = Manifest.from_model(model, shape)
+    large = [t for t in manifest.hashed if t.size >= 9000]
+    assert len(large) >= 3
+    for distribution in distributions.NAMES:
+        method = methods.create("smh", manifest, target_size=40_000, distribution=distribution)
+        leaves = manifest.leaves(method.materialize(method.init(jax.random.key(0))))
+        for tensor in large:
+            values = np.asarray(leaves[tensor.name])
+            assert np.std(values) == pytest.approx(tensor.initial.stddev, rel=0.03)
+
+
+@pytest.mark.parametrize("name", distributions.NAMES)
+def test_distributions_have_unit_variance_and_their_range(name):
+    values = np.asarray(distributions.sample(name, jax.random.key(0), (200_000,)), np.float64)
+    assert np.std(values) == pytest.approx(1.0, rel=0.01)
+    assert np.mean(values) == pytest.approx(0.0, abs=0.01)
+    limit = {"uniform": math.sqrt(3), "truncated_normal": 2 / math.sqrt(0.7737413)}.get(name)
+    if limit is None:
+        assert np.abs(values).max() > 4
+    else:
+        assert 0.99 * limit < np.abs(values).max() <= limit * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("distribution", distributions.NAMES)
+def test_the_pools_match_the_range_of_the_initializers(distribution):
+    manifest = synthetic_manifest([400, 300], distribution=distribution)
+    method = methods.create("smh", manifest, target_size=200)
+    assert method.pool_distribution == distribution
+    other = methods.create("smh", manifest, target_size=200, distribution="uniform")
+    assert other.pool_distribution == "uniform"
+
+
+def test_zero_initialised_tensors():
+    manifest = Manifest.from_model(TwoLayers(), SHAPE)
+    learnable = methods.create("smh", manifest, target_size=300)
+    variables = learnable.init(jax.random.key(0))
+    leaves = manifest.leaves(learnable.materialize(variables))
+    assert not np.any(leaves["m_dense/bias"])
+    assert np.any(leaves["m_dense/kernel"])
+
+    def loss(variables):
+        return jnp.sum(manifest.leaves(learnable.materialize(variables))["m_dense/bias"])
+
+    gradient = jax.grad(loss)(variables)["scales"]
+    index = [t.name for t in manifest.hashed].index("m_dense/bias")
+    assert gradient[index] != 0
+    assert np.count_nonzero(gradient) == 1
+
+    fixed = methods.create("smh", manifest, target_size=300, scale="fixed")
+    reasons = {t.name: t.reason for t in fixed.manifest.stored}
+    assert "fixed scale" in reasons["m_dense/bias"]
+    assert "scales" not in fixed.init(jax.random.key(0))
+    assert fixed.num_variables <= 300
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name != "dense"])
+def test_gradients_equal_finite_differences(name):
+    manifest = Manifest.from_model(TwoLayers(), SHAPE)
+    method = create(manifest, name, 300)
+    with jax.enable_x64(True):
+        variables = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float64), method.init(jax.random.key(0))
+        )
+        variables["scales"] += 0.3
+        # Weights each output differently, so that no two of them could be exchanged.
+        weights = [
+            jnp.asarray(np.random.default_rng(i).normal(size=t.shape))
+            for i, t in enumerate(manifest.tensors)
+        ]
+
+        def loss(variables):
+            leaves = manifest.leaves(_materialize_float64(method, variables))
+            pairs = zip(weights, manifest.tensors, strict=True)
+            return sum(jnp.sum(w * leaves[t.name] ** 2) for w, t in pairs)
+
+        gradient = jax.grad(loss)(variables)
+        keys = jax.random.split(jax.random.key(9), 5)
+
+        def along(direction, distance):
+            return loss(jax.tree.map(lambda x, d: x + distance * d, variables, direction))
+
+        step = 1e-5
+        for key in keys:
+            leaves, structure = jax.tree.flatten(variables)
+            direction = structure.unflatten(
+                [
+                    jax.random.normal(k, x.shape, jnp.float64)
+                    for k, x in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+                ]
+            )
+            expected = (along(direction, step) - along(direction, -step)) / (2 * step)
+            products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+            assert sum(jax.tree.leaves(products)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def _materialize_float64(method, variables):
+    """The method's own materialize on a manifest whose tensors are float64."""
+    tensors = [dataclasses.replace(t, dtype="float64") for t in method.manifest.tensors]
+    wide = dataclasses.replace(method.manifest, tensors=tuple(tensors))
+    return dataclasses.replace(method, manifest=wide).materialize(variables)
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(
+    sizes=st.lists(st.integers(1, 4000), min_size=1, max_size=8),
+    num_stored=st.integers(0, 50),
+    fraction=st.floats(0.0, 1.0),
+    scale=st.sampled_from(["learnable", "fixed"]),
+)
+def test_smh_never_exceeds_the_budget_nor_misses_it_by_2n(sizes, num_stored, fraction, scale):
+    manifest = synthetic_manifest(sizes, num_stored)
+    n = math.ceil(math.sqrt(sum(sizes)))
+    smallest = 2 * n + num_stored + (len(sizes) if scale == "learnable" else 0)
+    largest = manifest.num_weights - 1
+    hypothesis.assume(smallest <= largest)
+    target = round(smallest + fraction * (largest - smallest))
+    method = methods.create("smh", manifest, target_size=target, scale=scale)
+    assert target - 2 * n < method.num_variables <= target
+    shapes = method.summary["pool_shapes"]
+    assert shapes["u"][0] * shapes["v"][1] >= sum(sizes)
+    with pytest.raises(ValueError, match=f"smallest possible target is {smallest}"):
+        methods.create("smh", manifest, target_size=smallest - 1, scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smhh", {"target_size": 100}, "did you mean smh"),
+        ("smh", {"target_size": 100, "layuot": 1}, "no option 'layuot'"),
+        ("smh", {"target_size": 1000}, "not smaller than the model's 500 weights"),
+        ("smh", {"target_size": None}, "must be a positive number"),
+        ("smh", {"target_size": 100, "scale": "none"}, "'learnable' or 'fixed'"),
+        ("smh", {"target_size": 100, "distribution": "cauchy"}, "normal, truncated_normal"),
+        ("dense", {"target_size": 100}, "must be None for method 'dense'"),
+    ],
+)
+def test_bad_input(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        methods.create(name, synthetic_manifest([500]), **options)
+
+
+def test_the_backward_pass_is_one_concatenate():
+    manifest = synthetic_manifest(list(range(60, 120)))
+    method = methods.create("smh", manifest, target_size=1500)
+    variables = method.init(jax.random.key(0))
+
+    def program(generate):
+        def loss(variables):
+            pieces = generate(variables["pools"])
+            return sum(jnp.sum(piece**2) for piece in pieces)
+
+        backward = jax.grad(loss)
+        equations = _equations(jax.make_jaxpr(backward)(variables).jaxpr)
+        lowered = jax.jit(backward).lower(variables).as_text()
+        return equations, lowered
+
+    def sliced(pools):
+        # The trap: what a slice per tensor would do.
+        flat, position, pieces = jnp.ravel(pools["u"] @ pools["v"]), 0, []
+        for tensor in manifest.hashed:
+            pieces.append(flat[position : position + tensor.size])
+            position += tensor.size
+        return pieces
+
+    equations, lowered = program(method.generate)
+    assert equations.count("concatenate") == 1
+    assert equations.count("pad") == 0
+    assert "stablehlo.pad" not in lowered
+    equations, lowered = program(sliced)
+    assert equations.count("pad") == len(manifest.hashed)
+    assert "stablehlo.pad" in lowered
+
+
+def _equations(jaxpr):
+    names = []
+    for equation in jaxpr.eqns:
+        names.append(equation.primitive.name)
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            names += _equations(inner)
+    return names

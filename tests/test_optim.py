@@ -1,0 +1,143 @@
+"""Schedules, optimizers and losses against hand-computed values."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from smh_jax import Manifest, losses, methods, optim
+from smh_jax.config import OptimizerConfig
+from tests.small import TwoLayers
+
+
+def rates(steps, num_steps=100, batch_size=256, **fields):
+    config = OptimizerConfig(learning_rate=0.4, **fields)
+    schedule = optim.learning_rate(
+        config, batch_size=batch_size, steps_per_epoch=10.0, num_steps=num_steps
+    )
+    return [float(schedule(step)) for step in steps]
+
+
+def test_constant_is_scaled_to_the_batch():
+    assert rates([0, 99], schedule="constant", batch_size=64) == pytest.approx([0.1, 0.1])
+
+
+def test_cosine_after_warmup():
+    found = rates([0, 5, 10, 55, 100], schedule="cosine", warmup_epochs=1.0)
+    assert found == pytest.approx([0.0, 0.2, 0.4, 0.2, 0.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0])
+def test_piecewise_counts_epochs_from_the_start(warmup):
+    found = rates(
+        [29, 30, 59, 60],
+        schedule="piecewise",
+        warmup_epochs=warmup,
+        decay_epochs=(3.0, 6.0),
+        decay_factor=0.1,
+    )
+    assert found == pytest.approx([0.4, 0.04, 0.04, 0.004])
+
+
+def test_one_cycle_rises_and_falls():
+    found = rates([0, 30, 99], schedule="one_cycle")
+    assert found[0] == pytest.approx(0.4 / 25)
+    assert found[1] == pytest.approx(0.4)
+    assert found[2] < 0.001
+
+
+def updates(gradient, **fields):
+    config = OptimizerConfig(**{"name": "sgd", "schedule": "constant", **fields})
+    optimizer = optim.create(config, optax.constant_schedule(0.5))
+    state = optimizer.init(gradient)
+    first, state = optimizer.update(gradient, state, gradient)
+    second, _ = optimizer.update(gradient, state, gradient)
+    return first, second
+
+
+GRADIENT = {
+    "pools": {"u": jnp.array([2.0])},
+    "scales": jnp.array([3.0]),
+    "stored": {"b": jnp.array([6.0])},
+}
+
+
+def test_groups_move_at_their_rates():
+    first, _ = updates(GRADIENT, pool_rate=4.0, scale_rate=0.1)
+    assert float(first["pools"]["u"][0]) == pytest.approx(-0.5 * 2 * 4)
+    assert float(first["scales"][0]) == pytest.approx(-0.5 * 3 * 0.1)
+    assert float(first["stored"]["b"][0]) == pytest.approx(-0.5 * 6)
+
+
+def test_clipping_is_of_the_whole_gradient():
+    first, _ = updates(GRADIENT, clip_norm=1.4, pool_rate=4.0)
+    # The norm of (2, 3, 6) is 7.
+    assert float(first["pools"]["u"][0]) == pytest.approx(-0.5 * 2 / 5 * 4)
+    assert float(first["stored"]["b"][0]) == pytest.approx(-0.5 * 6 / 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "second"), [("sgd", -3.0), ("momentum", -3.0 * 1.9), ("nesterov", -3.0 * 2.71)]
+)
+def test_momentum(name, second):
+    assert float(updates(GRADIENT, name=name)[1]["stored"]["b"][0]) == pytest.approx(second)
+
+
+def test_adam_is_optax_adam():
+    expected = optax.adam(0.5)
+    want, _ = expected.update(GRADIENT, expected.init(GRADIENT), GRADIENT)
+    found, _ = updates(GRADIENT, name="adam")
+    np.testing.assert_allclose(found["stored"]["b"], want["stored"]["b"])
+
+
+def test_dense_has_one_group():
+    first, _ = updates({"stored": {"b": jnp.array([6.0])}}, pool_rate=4.0)
+    assert float(first["stored"]["b"][0]) == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy(smoothing):
+    logits = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]])
+    labels = np.array([0, 1])
+    found = losses.cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), smoothing)
+    for row, label, value in zip(logits, labels, found, strict=True):
+        logs = [x - math.log(sum(math.exp(y) for y in row)) for x in row]
+        target = [(1 - smoothing) * (i == label) + smoothing / 3 for i in range(3)]
+        expected = -sum(t * log for t, log in zip(target, logs, strict=True))
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weight_decay_takes_what_it_says():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    variables = method.init(jax.random.key(0))
+    params = method.materialize(variables)
+
+    def penalty(on):
+        return float(losses.half_squared_norm(method.manifest, variables, params, on))
+
+    def half_square(*arrays):
+        return sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays) / 2
+
+    dense = [params[layer][leaf] for layer in ("m_dense", "a_dense") for leaf in ("kernel", "bias")]
+    on_variables = half_square(variables["pools"]["u"], variables["pools"]["v"], *dense)
+    on_weights = half_square(params["z_conv"]["kernel"], params["z_conv"]["bias"], *dense)
+    assert penalty("variables") == pytest.approx(on_variables, rel=1e-5)
+    assert penalty("weights") == pytest.approx(on_weights, rel=1e-5)
+    # They differ, and batch norm, whose scales alone would add 4, is in neither.
+    assert abs(on_variables - on_weights) > 1
+
+
+def test_weight_decay_of_the_dense_model_is_one_and_the_same():
+    method = methods.create("dense", Manifest.from_model(TwoLayers(), (1, 8, 8, 1)))
+    variables = method.init(jax.random.key(0))
+    params = method.materialize(variables)
+    values = [
+        float(losses.half_squared_norm(method.manifest, variables, params, on))
+        for on in ("variables", "weights")
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert values[0] > 1

@@ -1,0 +1,398 @@
+"""Whole runs: what they write, that they resume exactly, and what they refuse."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from configs import cifar10
+from smh_jax import config as configs
+from smh_jax import data, metrics, parallel
+from smh_jax.checkpoint import Checkpoints
+from smh_jax.run import build
+from smh_jax.train import DivergedError, train_and_evaluate
+from tests.conftest import ROOT
+from tests.small import digits_config
+
+RESULT_FIELDS = {
+    *("model", "dataset", "method", "target_size", "num_variables", "num_weights", "num_hashed"),
+    *("test_accuracy", "test_examples", "steps", "train_seconds", "examples_per_second"),
+    *("versions", "command"),
+}
+# What may differ between two runs of one configuration.
+TIMES = ("train_seconds", "examples_per_second", "command")
+
+
+def numbers(result):
+    return {name: value for name, value in result.items() if name not in TIMES}
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def final_state(workdir):
+    """Leaves of the latest checkpoint, read without knowing its structure."""
+    import orbax.checkpoint as ocp
+
+    with ocp.CheckpointManager(
+        workdir / "checkpoints", item_names=("state", "progress")
+    ) as manager:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        state = manager.restore(manager.latest_step(), args=args).state
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def assert_equal_states(one, other):
+    assert one.keys() == other.keys()
+    assert len(one) > 30
+    for name, leaf in one.items():
+        np.testing.assert_array_equal(leaf, other[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(digits_dir, tmp_path_factory):
+    """A run that nobody disturbs: half an epoch, 11 steps."""
+    workdir = tmp_path_factory.mktemp("whole")
+    config = digits_config(digits_dir)
+    return config, workdir, train_and_evaluate(config, workdir)
+
+
+def test_a_run_explains_itself(whole):
+    config, workdir, result = whole
+    assert set(result) >= RESULT_FIELDS
+    assert json.loads((workdir / "result.json").read_text()) == result
+    assert result["steps"] == 11
+    assert result["test_examples"] == 360
+    assert result["num_variables"] <= result["target_size"] == 1900
+    assert result["num_weights"] > 2 * result["num_variables"]
+    content = json.loads((workdir / "config.json").read_text())
+    assert configs.from_config_dict(content) == config
+    steps = [row["step"] for row in rows(workdir)]
+    assert steps == [4, 8, 11]
+    for row in rows(workdir):
+        assert {"train_loss", "train_accuracy", "train_grad_norm", "learning_rate"} <= set(row)
+    assert rows(workdir)[-1]["test_accuracy"] == result["test_accuracy"]
+    assert list(workdir.glob("events.*"))
+    # What is left of the state is where training ended.
+    variables = [
+        v.size for name, v in final_state(workdir).items() if name.startswith("['variables']")
+    ]
+    assert sum(variables) == result["num_variables"]
+
+
+def test_a_complete_run_is_not_repeated(whole):
+    config, workdir, result = whole
+    before = (workdir / "metrics.jsonl").read_bytes()
+    assert train_and_evaluate(config, workdir) == result
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("method", ["smh", "dense"])
+def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir, tmp_path):
+    changes = {"optimizer__schedule": "constant", "optimizer__learning_rate": 0.1}
+    if method == "dense":
+        changes |= {"method__name": "dense", "method__target_size": None, "method__options": {}}
+    half = digits_config(digits_dir, **changes, epochs=6 / 22.453125)
+    double = digits_config(digits_dir, **changes, epochs=12 / 22.453125)
+    assert train_and_evaluate(half, tmp_path / "two_parts")["steps"] == 6
+    first_half = final_state(tmp_path / "two_parts")
+    resumed = train_and_evaluate(double, tmp_path / "two_parts")
+    straight = train_and_evaluate(double, tmp_path / "one_part")
+    assert straight["steps"] == 12
+    assert numbers(resumed) == numbers(straight)
+    assert_equal_states(final_state(tmp_path / "two_parts"), final_state(tmp_path / "one_part"))
+    # The second half did change the state, and nothing of the first was lost.
+    variable = next(name for name in first_half if name.startswith("['variables']"))
+    assert np.any(first_half[variable] != final_state(tmp_path / "one_part")[variable])
+    for name, epochs in (("config.1.json", half.epochs), ("config.json", double.epochs)):
+        assert json.loads((tmp_path / "two_parts" / name).read_text())["epochs"] == epochs
+    assert (tmp_path / "two_parts" / "result.1.json").exists()
+
+
+def start(config, workdir):
+    """Starts a run in a process of its own, as the command does."""
+    code = (
+        "import json, sys\n"
+        "from smh_jax import config, train\n"
+        "result = train.train_and_evaluate(config.from_config_dict(json.load(sys.stdin)), "
+        f"{str(workdir)!r})\n"
+        "print('complete' if result else 'told to end')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(json.dumps(configs.to_json_dict(config)))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        assert process.poll() is None, process.communicate()[1][-4000:]
+        time.sleep(0.01)
+
+
+def saved_steps(workdir):
+    folder = workdir / "checkpoints"
+    return (
+        sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.exists() else []
+    )
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+def test_a_run_that_is_ended_goes_on(signal_number, digits_dir, tmp_path):
+    config = digits_config(digits_dir, epochs=300 / 22.453125, log_every_steps=50)
+    workdir = tmp_path / "disturbed"
+    process = start(config, workdir)
+    wait_for(lambda: any(step >= 8 for step in saved_steps(workdir)), process)
+    process.send_signal(signal_number)
+    output, errors = process.communicate(timeout=60)
+    at = saved_steps(workdir)[-1]
+    assert at < 300
+    assert not (workdir / "result.json").exists()
+    if signal_number == signal.SIGTERM:
+        assert (process.returncode, output) == (0, "told to end\n"), errors[-4000:]
+    else:
+        assert process.returncode == -signal.SIGKILL
+    resumed = train_and_evaluate(config, workdir)
+    undisturbed = train_and_evaluate(config, tmp_path / "undisturbed")
+    assert numbers(resumed) == numbers(undisturbed)
+    assert_equal_states(final_state(workdir), final_state(tmp_path / "undisturbed"))
+    assert [row["step"] for row in rows(workdir)] == [
+        row["step"] for row in rows(tmp_path / "undisturbed")
+    ]
+
+
+def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_python):
+    config = digits_config(digits_dir, batch_norm="synced", log_every_steps=1)
+    found = {}
+    for devices in (1, 2, 4):
+        workdir = tmp_path / f"{devices}"
+        (tmp_path / "config.json").write_text(json.dumps(configs.to_json_dict(config)))
+        code = (
+            "import json, jax\n"
+            "from smh_jax import config, train\n"
+            f"content = json.load(open({str(tmp_path / 'config.json')!r}))\n"
+            f"train.train_and_evaluate(config.from_config_dict(content), {str(workdir)!r})\n"
+            "print(jax.device_count())\n"
+        )
+        assert run_python("-c", code, devices=devices).stdout.split()[-1] == str(devices)
+        found[devices] = rows(workdir)
+    for devices in (2, 4):
+        for row, alone in zip(found[devices], found[1], strict=True):
+            assert row["train_loss"] == pytest.approx(alone["train_loss"], rel=2e-3)
+        last, alone = found[devices][-1], found[1][-1]
+        assert last["test_examples"] == 360
+        assert last["test_loss"] == pytest.approx(alone["test_loss"], rel=2e-3)
+    losses = [row["train_loss"] for row in found[1]]
+    assert max(losses) > 1.02 * min(losses)
+
+
+def test_evaluation_counts_exactly_the_examples_that_are_there():
+    """Fake logits with a hand-computed answer: 3 of 5 right, the padding right as well."""
+
+    def step(_, batch):
+        return metrics.gather(metrics.Evaluation, **batch)
+
+    correct = np.array([[1, 0, 1, 1], [0, 1, 1, 1]], np.float32)
+    loss = np.array([[1, 2, 3, 4], [5, 100, 100, 100]], np.float32)
+    mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], np.float32)
+    mapped = parallel.map_replicas(step, donate_state=False)
+    batches = [
+        {"correct": c, "loss": x, "mask": m} for c, x, m in zip(correct, loss, mask, strict=True)
+    ]
+    total = None
+    for batch in parallel.to_devices(batches):
+        one = parallel.first_replica(mapped(parallel.replicate(np.zeros(())), batch))
+        total = one if total is None else total.merge(one)
+    values = total.compute()
+    assert float(values["accuracy"]) == pytest.approx(3 / 5)
+    assert float(values["loss"]) == pytest.approx(15 / 5)
+    assert float(total.accuracy.count) == 5
+
+
+@pytest.mark.parametrize("eval_batch_size", [7, 100, 1000])
+def test_the_evaluation_does_not_depend_on_its_batch(eval_batch_size, whole, digits_dir, tmp_path):
+    config, _, result = whole
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, eval_batch_size=eval_batch_size)
+    )
+    again = train_and_evaluate(config, tmp_path)
+    assert again["test_examples"] == 360
+    assert again["test_accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-9)
+    assert again["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
+
+
+def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(digits_dir, tmp_path):
+    config = digits_config(
+        digits_dir,
+        optimizer__learning_rate=0.1,
+        optimizer__schedule="constant",
+        epochs=8 / 22.453125,
+    )
+    train_and_evaluate(config, tmp_path)
+    good = final_state(tmp_path)
+    # The same run goes on with a state in which one variable is no longer finite.
+    run = build(config)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        from smh_jax import optim, step
+
+        optimizer = optim.create(config.optimizer, lambda _: 0.1)
+        state = step.init_state(run.model, run.method, optimizer, run.input_shape, config.seed)
+        state, progress = checkpoints.restore(state)
+        state.variables["scales"] = np.full_like(state.variables["scales"], np.nan)
+        checkpoints.save(state.replace(step=np.int32(9)), progress)
+    longer = dataclasses.replace(config, epochs=20 / 22.453125)
+    with pytest.raises(DivergedError, match=r"loss=nan at step 10; last good checkpoint: .*/9"):
+        train_and_evaluate(longer, tmp_path)
+    assert saved_steps(tmp_path)[-1] == 9
+    assert all(np.all(np.isfinite(leaf)) for leaf in good.values())
+    assert not (tmp_path / "result.json").exists() or (
+        json.loads((tmp_path / "result.json").read_text())["steps"] == 8
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__name": "cifar_resnet21"}, "nearest are cifar_resnet20 and cifar_resnet26"),
+        ({"model__name": "cifar_resent20"}, "did you mean cifar_resnet"),
+        ({"model__options": {"widht": 1.0}}, "no option 'widht'"),
+        ({"method__name": "shm"}, "did you mean smh"),
+        ({"method__target_size": 10}, "the smallest possible target is"),
+        ({"method__target_size": 10**7}, "is not smaller than the model's"),
+        ({"method__hashed": "nothing"}, "hashed='nothing' matches no tensor"),
+        ({"data__name": "digitz"}, "did you mean digits"),
+        ({"data__train_split": "training"}, "data split 'training' is not a part of digits"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(changes, message, digits_dir, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(digits_config(digits_dir, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_run_is_refused(whole, digits_dir):
+    _, workdir, _ = whole
+    before = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    for changes, message in (
+        ({"model__name": "cifar_resnet14"}, r"model.name: 'cifar_resnet8' there, 'cifar_resnet14'"),
+        ({"method__target_size": 2000}, "method.target_size: 1900 there, 2000 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_and_evaluate(digits_config(digits_dir, **changes), workdir)
+    assert {path: path.read_bytes() for path in workdir.glob("*.json*")} == before
+
+
+def test_a_shorter_training_than_was_done_is_refused(whole):
+    config, workdir, _ = whole
+    with pytest.raises(ValueError, match="already at step 11"):
+        train_and_evaluate(dataclasses.replace(config, epochs=0.1), workdir)
+
+
+def test_a_workdir_with_unexplained_checkpoints_is_refused(digits_dir, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        train_and_evaluate(digits_config(digits_dir), tmp_path)
+
+
+def test_a_batch_that_the_devices_do_not_divide(digits_dir, run_python):
+    done = run_python(
+        "-m",
+        "smh_jax.main",
+        "--config=configs/digits.py",
+        "--config.data.batch_size=126",
+        "--workdir=unused",
+        devices=4,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        "error: data.batch_size=126 is not divisible by the 4 devices; use 124 or 128"
+        in done.stderr
+    )
+    assert not (ROOT / "unused").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/digits.py:dept=3"], "config argument 'dept' is unknown"),
+        (["--config=configs/digits.py", "--config.optimizer.lr=1"], "lr"),
+        (["--config=configs/digits.py", "--config.epochs=many"], "epochs"),
+        (["--config=configs/digitz.py"], "digitz"),
+    ],
+)
+def test_typos_on_the_command_line(arguments, message, run_python):
+    done = run_python("-m", "smh_jax.main", *arguments, "--workdir=unused", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error:")
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_inspect_shows_what_would_be_trained(run_python):
+    done = run_python("-m", "smh_jax.inspect", "--config=configs/cifar10.py:hashed=conv")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert "hashed" in lines["stage3_block5/conv2/kernel"]
+    assert "424,368" in lines["stage3_block5/conv2/kernel"]
+    assert "stored (not in the hashed set)" in lines["classifier/kernel"]
+    assert "stored (batch norm)" in lines["bn/scale"]
+    for line in (
+        "num weights: 464,154",
+        "num hashed: 461,232",
+        "num stored: 2,922",
+        "num scales: 31",
+        "pool shapes: {'u': (680, 85), 'v': (85, 680)}",
+    ):
+        assert line in done.stdout
+
+
+@pytest.mark.parametrize("method", ["dense", "smh"])
+def test_cifar10_in_its_real_format_trains(method, tmp_path):
+    config = configs.from_config_dict(cifar10.get_config(f"depth=32,method={method}"))
+    config = dataclasses.replace(
+        config,
+        epochs=2 / 4,
+        data=dataclasses.replace(config.data, batch_size=16, data_dir=str(tmp_path / "data")),
+    )
+    builder = tfds.builder("cifar10", data_dir=str(tmp_path / "data"))
+    with tfds.testing.mock_data(num_examples=64):
+        split = builder.as_dataset(split="train")
+        example = next(iter(split))
+        assert set(example) == set(builder.info.features)
+        original = tfds.core.DatasetBuilder.download_and_prepare
+        assert original is not None
+        result = train_and_evaluate(config, tmp_path / "run")
+    assert result["steps"] == 2
+    assert result["test_examples"] == 64
+    assert result["num_weights"] == 464_154
+    assert result["num_variables"] == (464_154 if method == "dense" else 118_723)
+    assert math.isfinite(result["test_loss"])
+
+
+def test_data_names_are_those_of_the_catalogue():
+    assert set(data.names()) == {"digits", "fashion_mnist", "cifar10", "cifar100"}
