@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import math
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from jax.extend.core import Literal
 
-from smh_jax import Manifest, methods, models, optim, parallel, step
+from smh_jax import Manifest, initial_values, methods, models, optim, parallel, step
 from smh_jax.config import OptimizerConfig
 from smh_jax.models import layers
 
@@ -43,11 +44,6 @@ def shapes(model: nn.Module, resolution: int = 32) -> dict:
 
 def tiny(name: str, **options) -> nn.Module:
     return models.create(name, num_classes=3, width_multiplier=0.1, **options)
-
-
-@functools.cache
-def measured(name: str) -> Manifest:
-    return Manifest.from_model(tiny(name), (1, 32, 32, 3))
 
 
 def modules(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
@@ -167,25 +163,33 @@ def test_creation_order_is_the_order_of_first_use(name):
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_initial_values(name):
-    for tensor in measured(name).tensors:
-        initial, (*area, _, outputs) = tensor.initial, (1, 1, *tensor.shape)
-        if tensor.path[-1] != "kernel":
-            is_last_norm = name == "resnet18" and "conv2" in tensor.path
-            value = float(tensor.path[-1] == "scale" and not is_last_norm)
-            assert (initial.distribution, initial.mean) == ("constant", value), tensor.name
-            continue
+    model = create(name)
+    roles = {
+        # Layers of one role have one initializer; the last is the one with the most weights.
+        module.path[1 - len(module.path) :]: module
+        for module in modules(model, nn.Conv) + modules(model, nn.Dense)
+    }
+    params = shapes(model)["params"]
+    for module in roles.values():
+        kernel = functools.reduce(lambda tree, key: tree[key], module.path, params)["kernel"]
+        measured = initial_values.measure(
+            lambda key, m=module, k=kernel: m.kernel_init(key, k.shape)
+        )
+        *area, _, outputs = (1, 1, *kernel.shape)
         if name.startswith("mobilenet"):
             # Truncated at two standard deviations.
             expected = ("truncated_normal", 0.09 * 0.87963)
-        elif tensor.layer == "conv":
-            fan_out = math.prod(area) * (1 if "depthwise" in tensor.path else outputs)
+        elif isinstance(module, nn.Conv):
+            fan_out = math.prod(area) * (1 if "depthwise" in module.path else outputs)
             expected = ("normal", math.sqrt(2 / fan_out))
         elif name.startswith("efficientnet"):
-            expected = ("uniform", 1 / math.sqrt(3) / math.sqrt(3))
+            # Within 1 / sqrt(1000).
+            expected = ("uniform", 1 / math.sqrt(1000) / math.sqrt(3))
         else:
             expected = ("normal", 0.01)
-        assert initial.distribution == expected[0], tensor.name
-        assert initial.stddev == pytest.approx(expected[1], rel=0.02), tensor.name
+        assert measured.distribution == expected[0], module.path
+        assert measured.stddev == pytest.approx(expected[1], rel=0.02), module.path
+        assert not module.use_bias or not module.bias_init(jax.random.key(0), (8,)).any()
 
 
 def test_the_last_batch_norm_of_a_bottleneck_starts_at_zero():
@@ -246,6 +250,9 @@ def test_evaluation_is_not_random(name, rate):
 def test_training_follows_the_key(name, rate):
     rates = {other: 0.0 for random, other in RANDOM if random == name}
     model = tiny(name, **{**rates, rate: 0.5})
+    if name == "efficientnet_b0":
+        # Fewer blocks compile faster.
+        model = model.clone(depth_coefficient=0.5)
     images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
     key = jax.random.key(0)
     # Values of any sort: initialising would have to be compiled, too.
@@ -311,11 +318,12 @@ def test_input_resolution_up_samples_the_images():
     larger = jax.image.resize(images, (2, 10, 10, 3), "bilinear")
     model = tiny("cifar_resnet8")
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
-    np.testing.assert_allclose(
-        model.clone(input_resolution=10).apply(variables, images, train=False),
-        model.apply(variables, larger, train=False),
-        rtol=1e-5,
-    )
+
+    def logits(model: nn.Module, images: jax.Array) -> jax.Array:
+        return jax.jit(functools.partial(model.apply, train=False))(variables, images)
+
+    expected = logits(model, larger)
+    np.testing.assert_allclose(logits(model.clone(input_resolution=10), images), expected, 1e-5)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -396,30 +404,31 @@ def test_an_input_resolution_that_shrinks_the_images():
         shapes(model, 64)
 
 
+# Every model under both methods and in both dtypes; every pair of them for the smallest.
+_STEPS = [
+    (name, method, dtype)
+    for name in NAMES
+    for method, dtype in itertools.product(("smh", "dense"), ("float32", "bfloat16"))
+    if name in SMALLEST or (method, dtype) in {("smh", "bfloat16"), ("dense", "float32")}
+]
 _FAST_STEPS = {
-    ("cifar_resnet20", "smh", "bfloat16"),
     ("resnet18", "smh", "float32"),
-    ("efficientnet_b0", "smh", "bfloat16"),
-    ("mobilenet_v2", "dense", "bfloat16"),
-    ("mobilenet_v3_small", "smh", "float32"),
+    ("efficientnet_b0", "dense", "bfloat16"),
+    ("mobilenet_v2", "dense", "float32"),
+    ("mobilenet_v3_small", "smh", "bfloat16"),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "method_name", "dtype"),
     [
-        pytest.param(*case, marks=[] if case in _FAST_STEPS else pytest.mark.slow)
-        for name in NAMES
-        for case in (
-            (name, method, dtype)
-            for method in ("smh", "dense")
-            for dtype in ("float32", "bfloat16")
-        )
+        case if case in _FAST_STEPS else pytest.param(*case, marks=pytest.mark.slow)
+        for case in _STEPS
     ],
 )
 def test_two_steps(name, method_name, dtype):
     model = tiny(name, dtype=dtype)
-    manifest = measured(name)
+    manifest = Manifest.from_model(tiny(name), (1, 32, 32, 3), measure=method_name == "smh")
     target = None if method_name == "dense" else manifest.num_weights * 3 // 4
     method = methods.create(method_name, manifest, target_size=target)
     config = OptimizerConfig(learning_rate=1.0)
@@ -450,7 +459,8 @@ def test_two_steps(name, method_name, dtype):
     last = parallel.first_replica(state)
     assert last.step == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
-    # Every group of variables and all of the statistics have moved.
+    # Variables of every group and the statistics have moved, but what is behind a batch-norm scale
+    # that started at 0 moves only a little in the second step.
     for part in ("variables", "model_state"):
         moved = jax.tree.map(
             lambda before, after: not np.array_equal(before, after),
@@ -459,4 +469,4 @@ def test_two_steps(name, method_name, dtype):
         )
         for group in moved.values():
             fraction = np.mean(jax.tree.leaves(group))
-            assert fraction > 0.9, (part, moved)
+            assert fraction > 0.8, (part, moved)

@@ -58,7 +58,7 @@ class CifarResNet(nn.Module):
         num_classes: number of logits.
         depth: total layers, `6n + 2`.
         width_multiplier: multiplies every width.
-        input_resolution: side to which images are up-sampled first; None leaves them as they are.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
@@ -67,7 +67,7 @@ class CifarResNet(nn.Module):
     num_classes: int
     depth: int
     width_multiplier: float = 1.0
-    input_resolution: int | None = None
+    input_resolution: int = 0
     dtype: Any = "float32"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5

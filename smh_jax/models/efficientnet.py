@@ -50,7 +50,7 @@ class EfficientNet(nn.Module):
         width_multiplier: multiplies every width once more.
         dropout_rate: before the classifier.
         stochastic_depth_rate: block i of n is dropped with probability `rate * i / n`.
-        input_resolution: side to which images are up-sampled first; None leaves them as they are.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
@@ -62,7 +62,7 @@ class EfficientNet(nn.Module):
     width_multiplier: float = 1.0
     dropout_rate: float = 0.2
     stochastic_depth_rate: float = 0.2
-    input_resolution: int | None = None
+    input_resolution: int = 0
     dtype: Any = "float32"
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3

@@ -193,12 +193,12 @@ def make_divisible(width: float, multiplier: float = 1.0) -> int:
     return channels + 8 if channels < 0.9 * exact else channels
 
 
-def model_input(images: jax.Array, input_resolution: int | None, total_stride: int) -> jax.Array:
+def model_input(images: jax.Array, input_resolution: int, total_stride: int) -> jax.Array:
     """The images, up-sampled where that is asked for, once they are known to be large enough.
 
     Args:
         images: [batch, height, width, channels].
-        input_resolution: side to which the images are up-sampled; None leaves them as they are.
+        input_resolution: side to which the images are up-sampled; 0 leaves them as they are.
         total_stride: product of the model's strides.
 
     Raises:
@@ -206,7 +206,7 @@ def model_input(images: jax.Array, input_resolution: int | None, total_stride: i
             total stride, where strides would act on maps of a single pixel.
     """
     height, width = images.shape[1:3]
-    if input_resolution is not None:
+    if input_resolution:
         if input_resolution < max(height, width):
             raise ValueError(
                 f"input_resolution={input_resolution} would shrink the images of "

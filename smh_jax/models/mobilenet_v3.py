@@ -69,7 +69,7 @@ class MobileNetV3(nn.Module):
         hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.
         dropout_rate: before the classifier.
-        input_resolution: side to which images are up-sampled first; None leaves them as they are.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
@@ -80,7 +80,7 @@ class MobileNetV3(nn.Module):
     hidden_filters: int
     width_multiplier: float = 1.0
     dropout_rate: float = 0.2
-    input_resolution: int | None = None
+    input_resolution: int = 0
     dtype: Any = "float32"
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3

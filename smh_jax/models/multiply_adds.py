@@ -54,7 +54,7 @@ def matching_resolution(
     Raises:
         ValueError: if the model at `resolution` costs more than the reference already.
     """
-    model = model.clone(input_resolution=None)
+    model = model.clone(input_resolution=0)
     target = count_multiply_adds(reference, (1, resolution, resolution, 3))
     # The weights of a convolutional network do not depend on the resolution.
     variables = _variables(model, (1, resolution, resolution, 3))

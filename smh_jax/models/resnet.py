@@ -67,7 +67,7 @@ class ResNet(nn.Module):
         bottleneck: blocks of three convolutions rather than two.
         stride_on_3x3: strided bottlenecks stride in their 3x3 (v1.5); False: in the first 1x1 (v1).
         width_multiplier: multiplies every width.
-        input_resolution: side to which images are up-sampled first; None leaves them as they are.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
@@ -78,7 +78,7 @@ class ResNet(nn.Module):
     bottleneck: bool
     stride_on_3x3: bool = True
     width_multiplier: float = 1.0
-    input_resolution: int | None = None
+    input_resolution: int = 0
     dtype: Any = "float32"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
