@@ -12,7 +12,8 @@ import pathlib
 
 import tensorflow_datasets as tfds
 from absl import app, flags
-from tensorflow_datasets.core.download import checksums
+
+from smh_jax.data import local_files
 
 SOURCE = flags.DEFINE_string("source", None, "Folder of the four files.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; None for its default.")
@@ -51,22 +52,9 @@ def prepare(source: pathlib.Path, data_dir: str | None) -> tfds.core.DatasetInfo
         if found != digest:
             raise ValueError(f"{path} is not the original: SHA-256 {found}, expected {digest}")
 
-    catalogued = tfds.builder_cls("fashion_mnist")
-    local = {catalogued.URL + name: checksums.compute_url_info(source / name) for name in FILES}
-
-    # The catalogue's builder, but for the checksums of the compressed files.
-    with tfds.core.registered.skip_registration():
-
-        class FashionMNIST(catalogued):
-            name = "fashion_mnist"
-            pkg_dir_path = catalogued.pkg_dir_path
-            url_infos = local
-
-    builder = FashionMNIST(data_dir=data_dir)
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=source),
-    )
-    return builder.info
+    address = tfds.builder_cls("fashion_mnist").URL
+    files = {address + name: source / name for name in FILES}
+    return local_files.prepare("fashion_mnist", files, data_dir)
 
 
 def main(_: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import logging as python_logging
 import os
+import sys
 from collections.abc import Callable
 
 # TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
@@ -36,12 +37,20 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        for flag in flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []):
+            # A config file that could not be read shows its error when it is first touched.
+            getattr(flag.value, "to_dict", None)
+        return rest
     # Config files raise ValueError, config dicts KeyError and others for unknown or ill-typed
     # fields.
     except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        message = error.args[0] if error.args else error
-        raise SystemExit(f"error: {message}") from error
+        cause = error.args[0] if error.args else error
+        message = str(cause).strip()
+        if isinstance(error, KeyError) or isinstance(cause, KeyError | AttributeError):
+            message = f"the config has no field {message.strip(chr(34))}"
+        # Of an error inside of a config file the library gives the whole traceback.
+        raise SystemExit(f"error: {message.splitlines()[-1]}") from error
 
 
 def _of_interest(record: python_logging.LogRecord) -> bool:

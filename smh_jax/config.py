@@ -191,6 +191,8 @@ CHANGEABLE = (
 
 def to_config_dict(config: Config) -> ml_collections.ConfigDict:
     """A locked config dict with every field, whose types command-line overrides must keep."""
+    # Through the typed reader, which makes a 60 of a float field 60.0: the type of an override.
+    config = from_config_dict(to_json_dict(config))
     return ml_collections.ConfigDict(_to_dict(config)).lock()
 
 

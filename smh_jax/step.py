@@ -112,7 +112,7 @@ def train_step(
         metrics.Training,
         loss=loss,
         correct=jnp.argmax(logits, -1) == batch["label"],
-        grad_norm=optax.global_norm(gradient)[jnp.newaxis],
+        grad_norm=optax.tree.norm(gradient)[jnp.newaxis],
     )
     return TrainState(state.step + 1, variables, opt_state, model_state), measured
 

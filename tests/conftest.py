@@ -6,6 +6,11 @@ import subprocess
 import sys
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Most programs are compiled in several tests and processes: once is enough.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax

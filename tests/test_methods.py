@@ -6,6 +6,7 @@ import math
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -334,6 +335,6 @@ def _equations(jaxpr):
     names = []
     for equation in jaxpr.eqns:
         names.append(equation.primitive.name)
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
             names += _equations(inner)
     return names
