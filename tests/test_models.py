@@ -166,7 +166,7 @@ def test_initial_values(name):
     model = create(name)
     roles = {
         # Layers of one role have one initializer; the last is the one with the most weights.
-        module.path[1 - len(module.path) :]: module
+        module.path[1:] if len(module.path) > 2 else module.path: module
         for module in modules(model, nn.Conv) + modules(model, nn.Dense)
     }
     params = shapes(model)["params"]
@@ -192,10 +192,17 @@ def test_initial_values(name):
         assert not module.use_bias or not module.bias_init(jax.random.key(0), (8,)).any()
 
 
-def test_the_last_batch_norm_of_a_bottleneck_starts_at_zero():
-    norms = modules(create("resnet50"), nn.BatchNorm)
-    zero = [norm.path[1] for norm in norms if norm.scale_init is nn.initializers.zeros]
-    assert zero == ["conv3"] * 16
+@pytest.mark.parametrize(
+    ("name", "last", "blocks"),
+    [("resnet18", "conv2", 8), ("resnet50", "conv3", 16), ("efficientnet_b0", "", 0)],
+)
+def test_the_last_batch_norm_of_a_resnet_block_starts_at_zero(name, last, blocks):
+    scales = {
+        n.path: n.scale_init(None, (), "float32") for n in modules(create(name), nn.BatchNorm)
+    }
+    scales = {path: float(scale) for path, scale in scales.items()}
+    assert set(scales.values()) <= {0.0, 1.0}
+    assert [path[1] for path, scale in scales.items() if scale == 0] == [last] * blocks
 
 
 @pytest.mark.parametrize("name", KINDS)

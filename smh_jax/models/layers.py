@@ -212,7 +212,7 @@ def model_input(images: jax.Array, input_resolution: int, total_stride: int) -> 
                 f"input_resolution={input_resolution} would shrink the images of "
                 f"{height}x{width}; it must be at least {max(height, width)}"
             )
-        images = upsample(images, input_resolution)
+        images = upsample_input(images, input_resolution)
     height, width = images.shape[1:3]
     if min(height, width) < total_stride:
         raise ValueError(
@@ -224,7 +224,7 @@ def model_input(images: jax.Array, input_resolution: int, total_stride: int) -> 
 
 
 @partial(jax.jit, static_argnames="resolution")
-def upsample(images: jax.Array, resolution: int) -> jax.Array:
+def upsample_input(images: jax.Array, resolution: int) -> jax.Array:
     """Bilinear interpolation of [batch, height, width, c] to [batch, resolution, resolution, c].
 
     Jitted so that it appears under its own name in a program, where the counter of multiply-adds

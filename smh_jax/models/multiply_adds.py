@@ -113,7 +113,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
         left = equation.invars[0].aval.shape
         (contracted, _), _ = params["dimension_numbers"]
         return equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-    if params.get("name") == layers.upsample.__name__:
+    if params.get("name") == layers.upsample_input.__name__:
         return 0
     counts = [_count(jaxpr) for jaxpr in _inner_jaxprs(params)]
     if name == "cond":
