@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
 
 TEST_REQUIRES = [
     "hypothesis>=6.100",
+    "keras>=3.5",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",

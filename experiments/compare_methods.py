@@ -1,6 +1,7 @@
-"""Accuracy of every method at one budget: python -m experiments.compare_methods --workdir=runs/compare
+"""Accuracy of every method at one budget.
 
-Trains the digits with each method at the same target size through the ordinary trainer, each in a
+    python -m experiments.compare_methods --workdir=runs/compare
+
 folder of its own; what is complete is not repeated. Prints a table and writes it beside the runs.
 """
 

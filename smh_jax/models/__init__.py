@@ -6,36 +6,57 @@ from typing import Any
 
 import flax.linen as nn
 
-from smh_jax.models import cifar_resnet
-from smh_jax.models.cifar_resnet import CifarResNet
+from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
+from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
+from smh_jax.models.variant import Variant
 
-__all__ = ["CifarResNet", "create", "default_options", "names"]
+__all__ = [
+    "count_multiply_adds",
+    "create",
+    "default_options",
+    "default_resolution",
+    "matching_resolution",
+    "names",
+]
 
+_VARIANTS = {
+    **cifar_resnet.VARIANTS,
+    **resnet.VARIANTS,
+    **efficientnet.VARIANTS,
+    **mobilenet_v2.VARIANTS,
+    **mobilenet_v3.VARIANTS,
+}
+_DTYPES = ("float32", "bfloat16")
 # Set by whoever builds the model, not by its options.
 _NOT_OPTIONS = ("num_classes", "axis_name", "parent", "name")
 
 
 def names() -> tuple[str, ...]:
     """The names a user can choose; any other `cifar_resnet` of 6n + 2 layers exists, too."""
-    return tuple(f"cifar_resnet{depth}" for depth in (8, 20, 32, 44, 56, 110))
+    return tuple(_VARIANTS)
 
 
-def _lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
-    fields = cifar_resnet.variant(name)
-    if fields is not None:
-        return CifarResNet, fields
-    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-    raise ValueError(f"model name={name!r} is unknown; did you mean {', '.join(near)}?")
+def _lookup(name: str) -> Variant:
+    variant = _VARIANTS.get(name) or cifar_resnet.variant(name)
+    if variant is None:
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
+        raise ValueError(f"model name={name!r} is unknown; did you mean {', '.join(near)}?")
+    return variant
 
 
 def default_options(name: str) -> dict[str, Any]:
     """The named model's options with their default values."""
-    module, fields = _lookup(name)
+    variant = _lookup(name)
     return {
-        field.name: field.default
-        for field in dataclasses.fields(module)
-        if field.name not in (*_NOT_OPTIONS, *fields)
+        field.name: variant.defaults.get(field.name, field.default)
+        for field in dataclasses.fields(variant.module)
+        if field.name not in (*_NOT_OPTIONS, *variant.fixed)
     }
+
+
+def default_resolution(name: str) -> int:
+    """Side in pixels of the images for which the named model was published."""
+    return _lookup(name).resolution
 
 
 def create(
@@ -50,15 +71,22 @@ def create(
         **options: see `default_options(name)`.
 
     Raises:
-        ValueError: for an unknown name (the near ones are listed) or option.
+        ValueError: for an unknown name (the near ones are listed), option or dtype, or a rate that
+            is not a probability below 1.
     """
-    module, fields = _lookup(name)
+    variant = _lookup(name)
     known = default_options(name)
     for option in options:
         if option not in known:
             raise ValueError(
                 f"model {name} has no option {option!r}; its options are {', '.join(known)}"
             )
+    options = known | options
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} must be at least 1")
-    return module(num_classes=num_classes, axis_name=axis_name, **fields, **options)
+    if options["dtype"] not in _DTYPES:
+        raise ValueError(f"dtype={options['dtype']!r} must be one of {', '.join(_DTYPES)}")
+    for option in ("dropout_rate", "stochastic_depth_rate"):
+        if not 0 <= options.get(option, 0) < 1:
+            raise ValueError(f"{option}={options[option]} must be at least 0 and below 1")
+    return variant.module(num_classes=num_classes, axis_name=axis_name, **variant.fixed, **options)

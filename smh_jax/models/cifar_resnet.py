@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.variant import Variant
 
 STAGE_WIDTHS = (16, 32, 64)
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -51,12 +52,13 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of any channel count.
+    """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of at least 4x4.
 
     Attributes:
         num_classes: number of logits.
         depth: total layers, `6n + 2`.
         width_multiplier: multiplies every width.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
@@ -65,6 +67,7 @@ class CifarResNet(nn.Module):
     num_classes: int
     depth: int
     width_multiplier: float = 1.0
+    input_resolution: int = 0
     dtype: Any = "float32"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
@@ -72,7 +75,11 @@ class CifarResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels]."""
+        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
+
+        Raises:
+            ValueError: for images smaller than 4 pixels, or a width that leaves no channel.
+        """
         norm = layers.batch_norm(
             train,
             momentum=self.bn_momentum,
@@ -80,6 +87,7 @@ class CifarResNet(nn.Module):
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
+        x = layers.model_input(images, self.input_resolution, total_stride=4)
         widths = [layers.scale_width(width, self.width_multiplier) for width in STAGE_WIDTHS]
         x = nn.Conv(
             widths[0],
@@ -89,7 +97,7 @@ class CifarResNet(nn.Module):
             kernel_init=he_normal,
             dtype=self.dtype,
             name="conv",
-        )(images)
+        )(x)
         x = nn.relu(norm(name="bn")(x))
         for stage, width in enumerate(widths):
             for block in range((self.depth - 2) // 6):
@@ -107,8 +115,14 @@ class CifarResNet(nn.Module):
         return x.astype(jnp.float32)
 
 
-def variant(name: str) -> dict[str, int] | None:
-    """Fields of the named variant (`cifar_resnet32`, any `6n + 2`); None if it is another family's.
+VARIANTS = {
+    f"cifar_resnet{depth}": Variant(CifarResNet, 32, {"depth": depth})
+    for depth in (8, 20, 32, 44, 56, 110)
+}
+
+
+def variant(name: str) -> Variant | None:
+    """The variant of any depth `6n + 2` (`cifar_resnet14`); None if the name is another family's.
 
     Raises:
         ValueError: if the depth is not of the form 6n + 2.
@@ -123,4 +137,4 @@ def variant(name: str) -> dict[str, int] | None:
             f"model name={name!r}: depth {depth} is not 6n + 2; "
             f"the nearest are cifar_resnet{below} and cifar_resnet{below + 6}"
         )
-    return {"depth": depth}
+    return Variant(CifarResNet, 32, {"depth": depth})

@@ -1,0 +1,113 @@
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from smh_jax.models import layers
+from smh_jax.models.variant import Variant
+
+
+class Stage(NamedTuple):
+    """A row of the paper's table: blocks of equal expansion and output filters."""
+
+    expansion: int
+    filters: int
+    repeats: int
+    stride: int
+
+
+STEM_FILTERS = 32
+HEAD_FILTERS = 1280
+STAGES = (
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
+    Stage(6, 64, 4, 2),
+    Stage(6, 96, 3, 1),
+    Stage(6, 160, 3, 2),
+    Stage(6, 320, 1, 1),
+)
+# Of every kernel, the classifier's too: the standard deviation before truncation at two of them.
+kernel_init = nn.initializers.truncated_normal(0.09)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 for images of at least 32x32.
+
+    Attributes:
+        num_classes: number of logits.
+        width_multiplier: multiplies every width; below 1, all but the last layer's.
+        dropout_rate: before the classifier.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
+        dtype: of the computation (parameters are float32).
+        bn_momentum, bn_epsilon: of the batch norms.
+        axis_name: mapped axis over which batch statistics are averaged, or None.
+    """
+
+    num_classes: int
+    width_multiplier: float = 1.0
+    dropout_rate: float = 0.2
+    input_resolution: int = 0
+    dtype: Any = "float32"
+    bn_momentum: float = 0.997
+    bn_epsilon: float = 1e-3
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
+
+        Training draws from the 'dropout' random stream.
+
+        Raises:
+            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
+        """
+        norm = layers.batch_norm(
+            train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        conv = partial(
+            layers.ConvNorm,
+            norm=norm,
+            kernel_init=kernel_init,
+            dtype=self.dtype,
+            activation=nn.relu6,
+        )
+        x = layers.model_input(images, self.input_resolution, total_stride=32)
+        x = conv(
+            layers.make_divisible(STEM_FILTERS, self.width_multiplier), 3, stride=2, name="stem"
+        )(x)
+        for number, stage in enumerate(STAGES, start=1):
+            for block in range(stage.repeats):
+                x = layers.InvertedResidual(
+                    layers.make_divisible(stage.filters, self.width_multiplier),
+                    expanded_filters=x.shape[-1] * stage.expansion,
+                    kernel_size=3,
+                    stride=stage.stride if block == 0 else 1,
+                    activation=nn.relu6,
+                    norm=norm,
+                    conv_init=kernel_init,
+                    depthwise_init=kernel_init,
+                    dtype=self.dtype,
+                    name=f"stage{number}_block{block + 1}",
+                )(x, train)
+        # Section 5 of the paper: a smaller multiplier leaves the last layer as it is.
+        x = conv(
+            layers.make_divisible(HEAD_FILTERS, max(1.0, self.width_multiplier)), 1, name="head"
+        )(x)
+        x = jnp.mean(x, axis=(1, 2))
+        x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
+        x = nn.Dense(
+            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
+        )(x)
+        return x.astype(jnp.float32)
+
+
+VARIANTS = {"mobilenet_v2": Variant(MobileNetV2, 224)}

@@ -1,0 +1,132 @@
+"""Multiply-adds of a Flax model, counted in its program: no weights, no hand-made tables.
+
+The convention is that of the papers whose "FLOPS" they are (MobileNets, EfficientNet). One
+multiply-add is one product summed into an output of a convolution or of a matrix product (a dense
+layer). Counted: every tap of every kernel at every output, those on padding too. Not counted:
+biases, batch norm (folded into the convolutions when serving), activations, pooling, the products
+with squeeze-excite gates and additions of shortcuts, and the up-sampling of the input.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from smh_jax.models import layers
+
+
+def count_multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of a forward pass in evaluation mode.
+
+    Args:
+        model: called with `(images, train)`.
+        input_shape: [batch, height, width, channels]; the count is that of the whole batch.
+
+    Raises:
+        ValueError: if the model multiplies in a loop of unknown length.
+    """
+    return _count_with(model, _variables(model, input_shape), input_shape)
+
+
+def matching_resolution(
+    model: nn.Module, reference: nn.Module, resolution: int, *, multiple_of: int = 1
+) -> int:
+    """The input resolution at which a model costs what the reference does at its own.
+
+    The paper's stronger baseline (section 4.3): a network made smaller by a width multiplier sees
+    its images up-sampled until it has the multiply-adds of the full network again.
+
+    Args:
+        model: the smaller network, one of ours (its `input_resolution` is not looked at).
+        reference: the full network.
+        resolution: side in pixels of the images, for which the reference is counted.
+        multiple_of: the answer is a multiple of this.
+
+    Returns:
+        The side whose multiply-adds are the nearest to the reference's; of equally near ones, the
+        smaller. It is meant for the model's `input_resolution`.
+
+    Raises:
+        ValueError: if the model at `resolution` costs more than the reference already.
+    """
+    model = model.clone(input_resolution=0)
+    target = count_multiply_adds(reference, (1, resolution, resolution, 3))
+    # The weights of a convolutional network do not depend on the resolution.
+    variables = _variables(model, (1, resolution, resolution, 3))
+
+    @functools.cache
+    def excess(multiple: int) -> int:
+        side = multiple * multiple_of
+        return _count_with(model, variables, (1, side, side, 3)) - target
+
+    low = -(-resolution // multiple_of)
+    if excess(low) > 0:
+        raise ValueError(
+            f"the model has {excess(low) + target} multiply-adds at {low * multiple_of} pixels, "
+            f"more than the reference's {target} at resolution={resolution}: "
+            "only a smaller model can be matched by up-sampling"
+        )
+    # The count never falls as the side grows: double, then bisect for the first above the target.
+    high = 2 * low
+    while excess(high) <= 0:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if excess(middle) > 0:
+            high = middle
+        else:
+            low = middle
+    return multiple_of * min((low, high), key=lambda multiple: abs(excess(multiple)))
+
+
+def _variables(model: nn.Module, input_shape: tuple[int, ...]) -> Any:
+    """Shapes and dtypes of the model's variables."""
+
+    def init() -> Any:
+        return model.init(jax.random.key(0), jnp.zeros(input_shape), train=False)
+
+    return jax.eval_shape(init)
+
+
+def _count_with(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> int:
+    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    program = jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, images)
+    return _count(program.jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: core.JaxprEqn) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        output_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return equation.outvars[0].aval.size * math.prod(kernel) // output_channels
+    if name == "dot_general":
+        left = equation.invars[0].aval.shape
+        (contracted, _), _ = params["dimension_numbers"]
+        return equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+    if params.get("name") == layers.upsample_input.__name__:
+        return 0
+    counts = [_count(jaxpr) for jaxpr in _inner_jaxprs(params)]
+    if name == "cond":
+        return max(counts)
+    if name == "while" and any(counts):
+        raise ValueError("a while loop multiplies: how often is not in the program")
+    return sum(counts) * params.get("length", 1) if name == "scan" else sum(counts)
+
+
+def _inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item

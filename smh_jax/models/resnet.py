@@ -1,0 +1,139 @@
+"""The ResNets for ImageNet (He et al. 2016, arXiv:1512.03385, table 1) in the form called v1.5."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from smh_jax.models import layers
+from smh_jax.models.variant import Variant
+
+STEM_WIDTH = 64
+STAGE_WIDTHS = (64, 128, 256, 512)
+BOTTLENECK_EXPANSION = 4
+# He et al. 2015 (arXiv:1502.01852), in its fan-out form as in Goyal et al. 2017.
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+classifier_init = nn.initializers.normal(0.01)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, or a 3x3 between two 1x1 (`bottleneck`), beside a shortcut.
+
+    The shortcut is a 1x1 convolution where the shape changes. The scale of the last batch norm
+    starts at 0, so that every block starts as its shortcut (Goyal et al. 2017, section 5.1).
+    """
+
+    width: int
+    stride: int
+    bottleneck: bool
+    stride_on_3x3: bool
+    norm: layers.ModuleDef
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, h, w, c] to [batch, ceil(h / stride), ceil(w / stride), filters].
+
+        `filters` is the width, four times the width for a bottleneck.
+        """
+        conv = partial(layers.ConvNorm, norm=self.norm, kernel_init=conv_init, dtype=self.dtype)
+        last_norm = partial(self.norm, scale_init=nn.initializers.zeros)
+        shortcut, y = x, x
+        filters = self.width * (BOTTLENECK_EXPANSION if self.bottleneck else 1)
+        if self.stride != 1 or x.shape[-1] != filters:
+            shortcut = conv(filters, 1, stride=self.stride, name="shortcut")(x)
+        if self.bottleneck:
+            strides = (1, self.stride) if self.stride_on_3x3 else (self.stride, 1)
+            y = conv(self.width, 1, stride=strides[0], activation=nn.relu, name="conv1")(y)
+            y = conv(self.width, 3, stride=strides[1], padding=1, activation=nn.relu, name="conv2")(
+                y
+            )
+            y = conv(filters, 1, norm=last_norm, name="conv3")(y)
+        else:
+            y = conv(filters, 3, stride=self.stride, padding=1, activation=nn.relu, name="conv1")(y)
+            y = conv(filters, 3, padding=1, norm=last_norm, name="conv2")(y)
+        return nn.relu(shortcut + y)
+
+
+class ResNet(nn.Module):
+    """ResNet of four stages for images of at least 32x32.
+
+    Attributes:
+        num_classes: number of logits.
+        stage_sizes: blocks of each stage.
+        bottleneck: blocks of three convolutions rather than two.
+        stride_on_3x3: strided bottlenecks stride in their 3x3 (v1.5); False: in the first 1x1 (v1).
+        width_multiplier: multiplies every width.
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
+        dtype: of the computation (parameters are float32).
+        bn_momentum, bn_epsilon: of the batch norms.
+        axis_name: mapped axis over which batch statistics are averaged, or None.
+    """
+
+    num_classes: int
+    stage_sizes: Sequence[int]
+    bottleneck: bool
+    stride_on_3x3: bool = True
+    width_multiplier: float = 1.0
+    input_resolution: int = 0
+    dtype: Any = "float32"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
+
+        Raises:
+            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
+        """
+        norm = layers.batch_norm(
+            train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        x = layers.model_input(images, self.input_resolution, total_stride=32)
+        x = layers.ConvNorm(
+            layers.scale_width(STEM_WIDTH, self.width_multiplier),
+            7,
+            stride=2,
+            padding=3,
+            norm=norm,
+            kernel_init=conv_init,
+            dtype=self.dtype,
+            activation=nn.relu,
+            name="stem",
+        )(x)
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage, (width, size) in enumerate(zip(STAGE_WIDTHS, self.stage_sizes, strict=True)):
+            for block in range(size):
+                x = ResidualBlock(
+                    layers.scale_width(width, self.width_multiplier),
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    bottleneck=self.bottleneck,
+                    stride_on_3x3=self.stride_on_3x3,
+                    norm=norm,
+                    dtype=self.dtype,
+                    name=f"stage{stage + 1}_block{block + 1}",
+                )(x)
+        x = jnp.mean(x, axis=(1, 2))
+        x = nn.Dense(
+            self.num_classes, kernel_init=classifier_init, dtype=self.dtype, name="classifier"
+        )(x)
+        return x.astype(jnp.float32)
+
+
+VARIANTS = {
+    name: Variant(ResNet, 224, {"stage_sizes": stage_sizes, "bottleneck": bottleneck})
+    for name, stage_sizes, bottleneck in (
+        ("resnet18", (2, 2, 2, 2), False),
+        ("resnet50", (3, 4, 6, 3), True),
+        ("resnet101", (3, 4, 23, 3), True),
+    )
+}
