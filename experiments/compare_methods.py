@@ -2,6 +2,7 @@
 
     python -m experiments.compare_methods --workdir=runs/compare
 
+Trains the digits with each method at the same target size through the ordinary trainer, each in a
 folder of its own; what is complete is not repeated. Prints a table and writes it beside the runs.
 """
 

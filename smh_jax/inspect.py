@@ -1,37 +1,37 @@
-"""Shows what would be trained: python -m smh_jax.inspect --config=configs/digits.py"""
+"""Shows what would be trained, or what a base model is made of, without training.
+
+python -m smh_jax.inspect --config=configs/digits.py
+python -m smh_jax.inspect --model=efficientnet_b3
+"""
 
 from absl import flags
 from ml_collections import config_flags
 
-from smh_jax import cli
+from smh_jax import cli, models
 from smh_jax.config import from_config_dict
-from smh_jax.manifest import Tensor
+from smh_jax.manifest import Manifest, Tensor
 from smh_jax.run import Run, build
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to inspect.", lock_config=True)
-flags.mark_flag_as_required("config")
+MODEL = flags.DEFINE_string("model", None, "A base model to inspect in place of a config.")
+NUM_CLASSES = flags.DEFINE_integer("num_classes", 1000, "Of --model.", lower_bound=1)
+RESOLUTION = flags.DEFINE_integer("resolution", None, "Of --model; None for the published one.")
 
 _COLUMNS = ("tensor", "shape", "weights", "made", "offset", "initial values")
 
 
-def describe(run: Run) -> str:
+def describe_run(run: Run) -> str:
     """A table of every tensor, and the counts, of a run that is not trained."""
-    manifest = run.method.manifest
-    rows = [_COLUMNS] + [
-        _row(tensor, manifest.offsets.get(tensor.name)) for tensor in manifest.tensors
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    multiply_adds = models.count_multiply_adds(run.local_model, run.input_shape)
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines += [
+        _table(run.method.manifest),
         "",
         f"model: {run.config.model.name}",
         f"dataset: {run.dataset.name}",
         f"input shape: {run.input_shape[1:]}",
-        f"hashed set: {manifest.hashed_set}",
-        f"manifest digest: {manifest.digest}",
+        f"multiply-adds: {multiply_adds:,}",
+        f"hashed set: {run.method.manifest.hashed_set}",
+        f"manifest digest: {run.method.manifest.digest}",
     ]
     for name, value in run.method.summary.items():
         if isinstance(value, float):
@@ -40,6 +40,41 @@ def describe(run: Run) -> str:
             value = f"{value:,}"
         lines.append(f"{name.replace('_', ' ')}: {value}")
     return "\n".join(lines)
+
+
+def describe_model(name: str, num_classes: int, resolution: int | None) -> str:
+    """A table of every tensor of a base model, its parameters, multiply-adds, hashable weights.
+
+    Args:
+        name: of the model.
+        num_classes: number of logits.
+        resolution: side of its images in pixels; None for the one it was published for.
+    """
+    model = models.create(name, num_classes=num_classes)
+    side = resolution or models.default_resolution(name)
+    shape = (1, side, side, 3)
+    manifest = Manifest.from_model(model, shape)
+    return "\n".join(
+        [
+            _table(manifest),
+            "",
+            f"model: {name}",
+            f"input shape: {shape[1:]}",
+            f"parameters: {manifest.num_weights:,}",
+            f"multiply-adds: {models.count_multiply_adds(model, shape):,}",
+            f"hashable weights: {manifest.num_hashed:,} in {len(manifest.hashed)} tensors",
+        ]
+    )
+
+
+def _table(manifest: Manifest) -> str:
+    """One line for each tensor, in columns."""
+    rows = [_COLUMNS] + [_row(t, manifest.offsets.get(t.name)) for t in manifest.tensors]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def _row(tensor: Tensor, offset: int | None) -> tuple[str, ...]:
@@ -59,7 +94,12 @@ def _row(tensor: Tensor, offset: int | None) -> tuple[str, ...]:
 
 def main(_: list[str]) -> None:
     """Prints the description."""
-    print(describe(build(from_config_dict(CONFIG.value))))
+    if (CONFIG.value is None) == (MODEL.value is None):
+        raise ValueError("give either --config=configs/... or --model=...")
+    if MODEL.value is not None:
+        print(describe_model(MODEL.value, NUM_CLASSES.value, RESOLUTION.value))
+    else:
+        print(describe_run(build(from_config_dict(CONFIG.value))))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ class Run:
         """Of a batch of one image."""
         return (1, *self.dataset.image_shape)
 
+    @property
+    def local_model(self) -> nn.Module:
+        """The model outside of a mapped step, where no axis has a name; of the same weights."""
+        return self.model.clone(axis_name=None)
+
 
 def build(config: Config, manifest: Manifest | None = None) -> Run:
     """Builds the objects of a run; reads no data and allocates no weights beyond measuring them.
@@ -51,7 +56,7 @@ def build(config: Config, manifest: Manifest | None = None) -> Run:
         **config.model.options,
     )
     if manifest is None:
-        # The axis name exists only inside of a step, and changes nothing about the weights.
+        # The axis has its name inside of a step only.
         manifest = Manifest.from_model(
             model.clone(axis_name=None), (1, *dataset.image_shape), config.method.hashed
         )

@@ -376,6 +376,19 @@ def test_inspect_shows_what_would_be_trained(run_python):
         assert line in done.stdout
 
 
+def test_inspect_shows_a_base_model(run_python):
+    done = run_python("-m", "smh_jax.inspect", "--model=mobilenet_v3_small", "--resolution=96")
+    assert "input shape: (96, 96, 3)" in done.stdout
+    assert "parameters: 2,542,856" in done.stdout
+    assert "hashable weights: 2,530,744 in 74 tensors" in done.stdout
+    (line,) = (x for x in done.stdout.splitlines() if x.startswith("multiply-adds"))
+    # 56.5 million at 224 pixels.
+    assert 10e6 < int(line.split()[1].replace(",", "")) < 13e6
+    neither = run_python("-m", "smh_jax.inspect", check=False)
+    assert neither.returncode == 1
+    assert "either --config" in neither.stderr
+
+
 @pytest.fixture(scope="module")
 def cifar10_dir(tmp_path_factory):
     """A data_dir with a small cifar10, prepared from an archive in the original's format."""
