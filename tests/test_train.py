@@ -17,7 +17,7 @@ import pytest
 
 from configs import cifar10
 from smh_jax import config as configs
-from smh_jax import data, metrics, parallel
+from smh_jax import data, methods, metrics, parallel
 from smh_jax.checkpoint import Checkpoints
 from smh_jax.data import local_files
 from smh_jax.run import build
@@ -432,3 +432,23 @@ def test_cifar10_in_its_real_format_trains(method, cifar10_dir, tmp_path):
 
 def test_data_names_are_those_of_the_catalogue():
     assert set(data.names()) == {"digits", "fashion_mnist", "cifar10", "cifar100"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in methods.names() if name != "dense"])
+def test_every_method_learns(method, digits_dir, tmp_path):
+    options = methods.default_options(method)
+    config = digits_config(
+        digits_dir,
+        method__name=method,
+        method__options=options,
+        model__options={},
+        method__target_size=30_000,
+        epochs=8.0,
+        log_every_steps=10,
+    )
+    result = train_and_evaluate(config, tmp_path)
+    assert result["num_variables"] <= 30_000
+    losses = [row["train_loss"] for row in rows(tmp_path)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert result["test_accuracy"] > 0.7
