@@ -1,0 +1,35 @@
+"""The README's example runs, and what it names exists."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs(run_python):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = run_python("-c", example)
+    size, shape = done.stdout.split(maxsplit=1)
+    assert 46_000 < int(size) <= 46_662
+    assert shape.strip() == "(2, 10)"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"(?:configs|scripts)/\w+\.(?:py|sh)", README)))
+)
+def test_files_that_it_names_exist(path):
+    assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
+def test_modules_that_it_names_exist(module):
+    assert (ROOT / (module.replace(".", "/") + ".py")).is_file()
+
+
+@pytest.mark.parametrize("config", sorted(set(re.findall(r"--config=(configs/\S+)", README))))
+def test_configs_that_it_names_resolve(config, run_python):
+    done = run_python("-m", "smh_jax.inspect", f"--config={config}")
+    assert "num variables" in done.stdout
