@@ -7,11 +7,17 @@ from typing import Any
 from smh_jax.manifest import Manifest
 from smh_jax.methods.base import GROUPS, Method, Variables
 from smh_jax.methods.dense import Dense
+from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.smh import SMH
+from smh_jax.methods.tensor_ring import TensorRing
+from smh_jax.methods.tensor_train import TensorTrain
+from smh_jax.methods.tucker import Tucker
 
 __all__ = ["GROUPS", "Method", "Variables", "create", "default_options", "names"]
 
-_METHODS: dict[str, type[Method]] = {method.name: method for method in (Dense, SMH)}
+_METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (Dense, SMH, LowRank, Tucker, TensorTrain, TensorRing)
+}
 
 
 def names() -> tuple[str, ...]:
