@@ -13,10 +13,13 @@ def smallest(network: Network) -> Network:
 
 
 def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[Network]:
-    """Ranks such that every tensor spends one share of its own size, as nearly as they allow.
+    """Ranks such that a tensor's variables grow with the root of its size, as nearly as they allow.
 
-    From rank 1 everywhere, the tensor whose next step leaves it at the smallest share of its
-    elements takes that step, until no step of any tensor fits what is left. A step raises the
+    For matrices of one aspect ratio this is one rank for all of them: r n + r n = 2 r sqrt(n n).
+    (A fixed share of its size would leave a small tensor, such as the classifier's, at rank 1.)
+
+    From rank 1 everywhere, the tensor with the fewest variables after its next step, in relation to
+    that root, takes the step, until no step of any tensor fits what is left. A step raises the
     lowest rank of a tensor by one, so that its ranks stay equal as long as that is of use; where
     this one does not fit, the next lowest. A tensor whose factors would hold as many variables as
     it has elements becomes its own only factor.
@@ -31,13 +34,14 @@ def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[
     """
     chosen = [smallest(network) for network in networks]
     left = budget - sum(network.num_variables for network in chosen)
-    # Of the share after the next step, and the position that decides between equal ones.
+    # What decides, and the position for where that is equal.
     queue: list[tuple[float, int]] = []
 
     def push(position: int) -> None:
         step = next(_steps(chosen[position], max_rank), None)
         if step is not None:
-            heapq.heappush(queue, (step.num_variables / _num_elements(step), position))
+            root = math.sqrt(_num_elements(step))
+            heapq.heappush(queue, (step.num_variables / root, position))
 
     for position in range(len(chosen)):
         push(position)
