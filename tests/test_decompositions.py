@@ -102,7 +102,7 @@ def by_tensorly(name, shape, factors):
     return train.transpose(*of_in, *of_out).reshape(shape)
 
 
-@pytest.mark.parametrize("target", [1200, 2500, 6000])
+@pytest.mark.parametrize("target", [700, 2500])
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_equal_a_float64_reference_and_tensorly(name, target):
     manifest = manifest_of(SHAPES)
@@ -111,19 +111,19 @@ def test_weights_equal_a_float64_reference_and_tensorly(name, target):
     # Scales that all differ, so that no two tensors could be mixed up.
     variables["scales"] = 0.5 + jnp.arange(len(SHAPES), dtype=jnp.float32)
     made = jax.jit(method.materialize)(variables)
-    decomposed = 0
+    checked_twice = 0
     for i, shape in enumerate(SHAPES):
         network = method.networks[f"w{i}"]
         factors = as_float64(variables["pools"][f"w{i}"])
         reference = by_tensorly(name, shape, factors)
-        np.testing.assert_allclose(
-            elementwise(network, factors).reshape(shape), reference, rtol=1e-10, atol=1e-12
-        )
+        if math.prod(network.sizes[bond] for bond in network.bonds) < 4000:
+            by_definition = elementwise(network, factors).reshape(shape)
+            np.testing.assert_allclose(by_definition, reference, rtol=1e-10, atol=1e-12)
+            checked_twice += len(factors) > 1
         reference = reference * 0.5 * (0.5 + i)
         close = {"rtol": 2e-5, "atol": 2e-6 * np.abs(reference).max()}
         np.testing.assert_allclose(made[f"w{i}"], reference, **close)
-        decomposed += len(factors) > 1
-    assert decomposed >= 4
+    assert checked_twice >= 4
     assert [len(method.networks[f"w{i}"].factors) for i in (5, 6, 7)] == [1, 1, 1]
 
 
@@ -269,7 +269,7 @@ def test_unit_variance_before_scaling(name, distribution):
         weights = method.generate(method.init_pools(key))
         return jnp.stack([jnp.mean(jnp.square(w)) for w in weights])
 
-    draws = np.stack([mean_squares(jax.random.key(i)) for i in range(400)])
+    draws = np.stack([mean_squares(jax.random.key(i)) for i in range(200)])
     error = draws.std(0) / math.sqrt(len(draws))
     # Standard deviations within 3%, where the number of draws can tell.
     assert np.all(error < 0.03)
@@ -296,7 +296,7 @@ KERNELS = st.one_of(
 )
 
 
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=40)
 @hypothesis.given(
     name=st.sampled_from(NAMES),
     shapes=st.lists(KERNELS, min_size=1, max_size=6),
