@@ -26,6 +26,7 @@ TEST_REQUIRES = [
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",
+    "tensorly>=0.9",
 ]
 
 setup(

@@ -94,9 +94,9 @@ def train_step(
             rngs={"dropout": key},
         )
         loss = losses.cross_entropy(logits, batch["label"], config.label_smoothing)
-        penalty = 0.0
+        penalty = method.penalty(variables)
         if config.weight_decay:
-            penalty = config.weight_decay * losses.half_squared_norm(
+            penalty += config.weight_decay * losses.half_squared_norm(
                 method.manifest, variables, params, config.weight_decay_on
             )
         return jnp.mean(loss) + penalty, (loss, logits, dict(model_state))

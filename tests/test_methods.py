@@ -61,6 +61,10 @@ VARIANTS = {
     "hash_2_per_layer": ("multi_hash", {"num_hashes": 2, "per_layer": True}),
     "combined": ("combined", {}),
     "combined_product": ("combined", {"reducer": "product"}),
+    "low_rank": ("low_rank", {}),
+    "tucker": ("tucker", {}),
+    "tensor_train": ("tensor_train", {}),
+    "tensor_ring": ("tensor_ring", {}),
 }
 GENERATING = [variant for variant in VARIANTS if variant != "dense"]
 

@@ -9,13 +9,21 @@ from smh_jax.manifest import Manifest
 from smh_jax.methods.base import GROUPS, Method, Variables
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
+from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.multi_hash import MultiHash
 from smh_jax.methods.smh import SMH
+from smh_jax.methods.tensor_ring import TensorRing
+from smh_jax.methods.tensor_train import TensorTrain
+from smh_jax.methods.tucker import Tucker
 
-__all__ = ["GROUPS", "Method", "Variables", "create", "default_options", "names"]
+__all__ = ["GROUPS", "Method", "Variables", "build", "create", "default_options", "names"]
 
 _METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Dense, SMH, MultiHash, Combined)
+    method.name: method
+    for method in (
+        *(Dense, SMH, MultiHash, Combined),
+        *(LowRank, Tucker, TensorTrain, TensorRing),
+    )
 }
 
 

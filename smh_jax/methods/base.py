@@ -56,6 +56,11 @@ class Method(abc.ABC):
         Pure and differentiable; to be called inside `jit`.
         """
 
+    def penalty(self, variables: Variables) -> jax.Array:
+        """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
+        del variables
+        return jnp.float32(0)
+
     @cached_property
     def abstract_variables(self) -> Variables:
         """Shapes and dtypes of the variables."""

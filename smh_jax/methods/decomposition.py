@@ -1,0 +1,77 @@
+"""What the decompositions share: every hashed tensor is a network of trained factors."""
+
+import abc
+import dataclasses
+from functools import cached_property
+
+import jax
+
+from smh_jax.methods import distributions, ranks
+from smh_jax.methods.base import PooledMethod
+from smh_jax.methods.tensor_network import Network
+
+Factors = tuple[jax.Array, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decomposition(PooledMethod):
+    """Each tensor is contracted from its own factors, which are trained from scratch.
+
+    The ranks are chosen under the global budget by `ranks.choose`. A tensor of fewer than two axes,
+    or whose factors would cost as much as itself, is its own only factor.
+
+    Attributes:
+        max_rank: upper bound on every rank; 0 for none. Where it is reached everywhere, the budget
+            is not spent.
+    """
+
+    max_rank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_rank < 0:
+            raise ValueError(f"max_rank={self.max_rank} must be at least 1, or 0 for no limit")
+        super().__post_init__()
+
+    @abc.abstractmethod
+    def decompose(self, shape: tuple[int, ...]) -> Network | None:
+        """The network at rank 1 of a kernel [*spatial, in, out], or None if it has none."""
+
+    @cached_property
+    def _rank_one(self) -> tuple[Network, ...]:
+        """Of each hashed tensor in order of creation."""
+        return tuple(
+            (self.decompose(tensor.shape) if len(tensor.shape) > 1 else None)
+            or Network.whole(tensor.shape)
+            for tensor in self.manifest.hashed
+        )
+
+    @property
+    def min_pool_size(self) -> int:
+        """Elements of the factors at rank 1."""
+        return sum(ranks.smallest(network).num_variables for network in self._rank_one)
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The chosen network of each hashed tensor, by name."""
+        names = (tensor.name for tensor in self.manifest.hashed)
+        chosen = ranks.choose(self._rank_one, self.pool_budget, self.max_rank)
+        return dict(zip(names, chosen, strict=True))
+
+    def init_pools(self, key: jax.Array) -> dict[str, Factors]:
+        """The factors of each tensor by its name; their shapes are those of its network."""
+        pools = {}
+        for name, network in self.networks.items():
+            key, tensor_key = jax.random.split(key)
+            keys = jax.random.split(tensor_key, len(network.factors))
+            pools[name] = tuple(
+                network.stddev * distributions.sample(self.pool_distribution, k, shape)
+                for k, shape in zip(keys, network.shapes, strict=True)
+            )
+        return pools
+
+    def generate(self, pools: dict[str, Factors]) -> list[jax.Array]:
+        """See `PooledMethod.generate`."""
+        return [
+            self.networks[tensor.name].contract(pools[tensor.name]).reshape(tensor.shape)
+            for tensor in self.manifest.hashed
+        ]

@@ -1,0 +1,77 @@
+"""The rule that chooses the ranks of all decompositions of a model under one budget."""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+
+from smh_jax.methods.tensor_network import Network
+
+
+def smallest(network: Network) -> Network:
+    """The network at rank 1, or the tensor itself where that costs no more."""
+    return _cheaper(network)
+
+
+def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[Network]:
+    """Ranks such that a tensor's variables grow with the root of its size, as nearly as they allow.
+
+    For matrices of one aspect ratio this is one rank for all of them: r n + r n = 2 r sqrt(n n).
+    (A fixed share of its size would leave a small tensor, such as the classifier's, at rank 1.)
+
+    From rank 1 everywhere, the tensor with the fewest variables after its next step, in relation to
+    that root, takes the step, until no step of any tensor fits what is left. A step raises the
+    lowest rank of a tensor by one, so that its ranks stay equal as long as that is of use; where
+    this one does not fit, the next lowest. A tensor whose factors would hold as many variables as
+    it has elements becomes its own only factor.
+
+    Args:
+        networks: each at rank 1.
+        budget: variables of all factors together, at least those of the smallest networks.
+        max_rank: of every bond; 0 for no limit.
+
+    Returns:
+        The networks with their ranks, in the same order.
+    """
+    chosen = [smallest(network) for network in networks]
+    left = budget - sum(network.num_variables for network in chosen)
+    # What decides, and the position for where that is equal.
+    queue: list[tuple[float, int]] = []
+
+    def push(position: int) -> None:
+        step = next(_steps(chosen[position], max_rank), None)
+        if step is not None:
+            root = math.sqrt(_num_elements(step))
+            heapq.heappush(queue, (step.num_variables / root, position))
+
+    for position in range(len(chosen)):
+        push(position)
+    while queue:
+        _, position = heapq.heappop(queue)
+        affordable = chosen[position].num_variables + left
+        fits = (s for s in _steps(chosen[position], max_rank) if s.num_variables <= affordable)
+        step = next(fits, None)
+        # A tensor of which no step fits is done: less and less is left.
+        if step is not None:
+            left = affordable - step.num_variables
+            chosen[position] = step
+            push(position)
+    return chosen
+
+
+def _steps(network: Network, max_rank: int) -> Iterator[Network]:
+    """The networks one step above, lowest rank first."""
+    for bond in sorted(network.bonds, key=network.sizes.__getitem__):
+        rank = network.sizes[bond]
+        if rank < network.rank_limit(bond) and (not max_rank or rank < max_rank):
+            yield _cheaper(network.raised(bond))
+
+
+def _cheaper(network: Network) -> Network:
+    """The network, or its tensor undivided where that costs no more."""
+    if network.num_variables < _num_elements(network):
+        return network
+    return Network.whole(tuple(network.sizes[i] for i in network.output))
+
+
+def _num_elements(network: Network) -> int:
+    return math.prod(network.sizes[i] for i in network.output)

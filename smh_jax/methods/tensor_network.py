@@ -1,0 +1,107 @@
+"""A tensor as a contraction of factors, in the notation of einsum."""
+
+import dataclasses
+import math
+import string
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Factors whose contraction is a tensor. An index that the output lacks is a bond.
+
+    Attributes:
+        output: the tensor's indices, row-major.
+        factors: each factor's indices.
+        sizes: of every index; that of a bond is its rank.
+    """
+
+    output: str
+    factors: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of_rank_one(cls, open_sizes: Mapping[str, int], factors: tuple[str, ...]) -> "Network":
+        """The network with all bonds at rank 1; `open_sizes` are those of the output, in order."""
+        bonds = dict.fromkeys("".join(factors), 1)
+        return cls("".join(open_sizes), factors, {**bonds, **open_sizes})
+
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> "Network":
+        """No decomposition: the tensor itself is the only factor."""
+        output = string.ascii_lowercase[: len(shape)]
+        return cls(output, (output,), dict(zip(output, shape, strict=True)))
+
+    @property
+    def bonds(self) -> tuple[str, ...]:
+        """The contracted indices, in order of appearance."""
+        return tuple(i for i in dict.fromkeys("".join(self.factors)) if i not in self.output)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the factors."""
+        return tuple(tuple(self.sizes[i] for i in factor) for factor in self.factors)
+
+    @property
+    def num_variables(self) -> int:
+        """Elements of all factors."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def stddev(self) -> float:
+        """The factors' standard deviation that gives the tensor unit variance.
+
+        An element is a sum over the bonds of products of one element of each of d factors: of
+        R uncorrelated terms of variance stddev^(2 d), R being the product of the ranks.
+        """
+        terms = math.prod(self.sizes[bond] for bond in self.bonds)
+        return terms ** (-0.5 / len(self.factors))
+
+    def rank_limit(self, bond: str) -> int:
+        """The rank beyond which the bond adds nothing: the smaller side of its factors' matrices.
+
+        Each factor is seen as a matrix of the bond's index by all of its others.
+        """
+        others = (
+            math.prod(self.sizes[i] for i in f if i != bond) for f in self.factors if bond in f
+        )
+        return min(others)
+
+    def raised(self, bond: str) -> "Network":
+        """The network with the bond's rank one higher."""
+        return dataclasses.replace(self, sizes={**self.sizes, bond: self.sizes[bond] + 1})
+
+    def contract(self, factors: tuple[jax.Array, ...]) -> jax.Array:
+        """The tensor, in the shape of the output's indices."""
+        return jnp.einsum(f"{','.join(self.factors)}->{self.output}", *factors)
+
+
+def split_axes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
+    """Spatial sizes, inputs and outputs of a kernel [*spatial, in, out] of two or more axes."""
+    *spatial, inputs, outputs = shape
+    return tuple(spatial), inputs, outputs
+
+
+def balanced_factors(number: int, count: int) -> tuple[int, ...]:
+    """At most `count` factors above 1 of a number, as equal as its primes allow, descending.
+
+    The primes go, largest first, to the smallest factor so far: 16 = 4 2 2, 32 = 4 4 2, 64 = 4 4 4,
+    as in Tensor Ring Nets (Wang et al. 2018, arXiv:1802.09052).
+    """
+    factors = [1] * count
+    for prime in reversed(_primes(number)):
+        factors[factors.index(min(factors))] *= prime
+    return tuple(sorted((f for f in factors if f > 1), reverse=True))
+
+
+def _primes(number: int) -> list[int]:
+    primes, divisor = [], 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            primes.append(divisor)
+            number //= divisor
+        divisor += 1
+    return primes + [number] * (number > 1)

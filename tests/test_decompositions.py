@@ -1,0 +1,476 @@
+"""Low rank, Tucker-2, tensor train and tensor ring: what they make and how they spend a budget."""
+
+import dataclasses
+import itertools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tensorly.tr_tensor import tr_to_tensor
+from tensorly.tt_tensor import tt_to_tensor
+from tensorly.tucker_tensor import tucker_to_tensor
+
+from smh_jax import Manifest, methods, models, step
+from smh_jax.config import OptimizerConfig
+from smh_jax.initial_values import InitialValues
+from smh_jax.manifest import Tensor
+from smh_jax.methods.tensor_network import balanced_factors
+from tests.small import TwoLayers
+
+NAMES = ("low_rank", "tucker", "tensor_train", "tensor_ring")
+CONV = (3, 3, 16, 32)
+# Of each kind: a convolution, one without extent, a depthwise one, a dense layer, a bias, and the
+# smallest there is.
+SHAPES = (CONV, (1, 1, 24, 10), (3, 3, 1, 40), (35, 12), (3, 3, 17, 19), (10,), (1, 1), (1,))
+
+
+def manifest_of(shapes, stddev=0.5, dtype="float32", num_stored=0):
+    tensors = [
+        Tensor((f"w{i}",), s, dtype, "conv", True, "", InitialValues(0.0, stddev, "normal"))
+        for i, s in enumerate(shapes)
+    ]
+    if num_stored:
+        ones = InitialValues(1.0, 0.0, "constant")
+        tensors.append(
+            Tensor(("n",), (num_stored,), dtype, "batch_norm", False, "batch norm", ones)
+        )
+    return Manifest(tuple(tensors), "all")
+
+
+def as_float64(tree):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+def elementwise(network, factors):
+    """The contraction by its definition: a sum over the bonds, one term after the other."""
+    total = np.zeros([network.sizes[i] for i in network.output])
+    for ranks in itertools.product(*(range(network.sizes[b]) for b in network.bonds)):
+        at = dict(zip(network.bonds, ranks, strict=True))
+        term = np.ones_like(total)
+        for indices, factor in zip(network.factors, factors, strict=True):
+            piece = factor[tuple(at.get(i, slice(None)) for i in indices)]
+            left = [i for i in indices if i not in at]
+            order = sorted(left, key=network.output.index)
+            piece = np.transpose(piece, [left.index(i) for i in order])
+            shape = [network.sizes[i] if i in order else 1 for i in network.output]
+            term = term * piece.reshape(shape)
+        total += term
+    return total
+
+
+def by_tensorly(name, shape, factors):
+    """The kernel by tensorly's reconstruction and hand-written axes; a method's own layout."""
+    if len(factors) == 1:
+        return factors[0]
+    *spatial, inputs, outputs = shape
+    k = math.prod(spatial)
+    if name == "low_rank":
+        a, b = factors
+        rows = spatial[:1]
+        matrix = tucker_to_tensor(
+            (np.eye(b.shape[0]), [a.reshape(-1, a.shape[-1]), b.reshape(b.shape[0], -1).T])
+        )
+        split = matrix.reshape(*rows, inputs, *spatial[1:], outputs)
+        return np.moveaxis(split, len(rows), -2)
+    if name == "tucker":
+        if len(factors) == 3:
+            u, core, v = factors
+            return tucker_to_tensor((core, [np.eye(n) for n in spatial] + [u, v.T]))
+        a, b = factors
+        return tt_to_tensor([a.reshape(1, -1, a.shape[-1]), b.reshape(b.shape[0], -1, 1)]).reshape(
+            shape
+        )
+    ins, outs = balanced_factors(inputs, 3), balanced_factors(outputs, 3)
+    if name == "tensor_ring":
+        ring = tr_to_tensor(list(factors)).reshape(inputs, k, outputs)
+        return ring.transpose(1, 0, 2).reshape(shape)
+    length = max(len(ins), len(outs))
+    ins = (*ins, *[1] * (length - len(ins)))
+    outs = (*outs[::-1], *[1] * (length - len(outs)))
+    modes = ([(k, 1)] if k > 1 else []) + list(zip(ins, outs, strict=True))
+    cores = []
+    for j, (factor, mode) in enumerate(zip(factors, modes, strict=True)):
+        first = 1 if j == 0 else factor.shape[0]
+        cores.append(factor.reshape(first, math.prod(mode), -1))
+    train = tt_to_tensor(cores).reshape([n for mode in modes for n in mode])
+    of_in, of_out = range(0, train.ndim, 2), range(1, train.ndim, 2)
+    return train.transpose(*of_in, *of_out).reshape(shape)
+
+
+@pytest.mark.parametrize("target", [700, 2500])
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_equal_a_float64_reference_and_tensorly(name, target):
+    manifest = manifest_of(SHAPES)
+    method = methods.create(name, manifest, target_size=target)
+    variables = method.init(jax.random.key(0))
+    # Scales that all differ, so that no two tensors could be mixed up.
+    variables["scales"] = 0.5 + jnp.arange(len(SHAPES), dtype=jnp.float32)
+    made = jax.jit(method.materialize)(variables)
+    checked_twice = 0
+    for i, shape in enumerate(SHAPES):
+        network = method.networks[f"w{i}"]
+        factors = as_float64(variables["pools"][f"w{i}"])
+        reference = by_tensorly(name, shape, factors)
+        if math.prod(network.sizes[bond] for bond in network.bonds) < 4000:
+            by_definition = elementwise(network, factors).reshape(shape)
+            np.testing.assert_allclose(by_definition, reference, rtol=1e-10, atol=1e-12)
+            checked_twice += len(factors) > 1
+        reference = reference * 0.5 * (0.5 + i)
+        close = {"rtol": 2e-5, "atol": 2e-6 * np.abs(reference).max()}
+        np.testing.assert_allclose(made[f"w{i}"], reference, **close)
+    assert checked_twice >= 4
+    assert [len(method.networks[f"w{i}"].factors) for i in (5, 6, 7)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("matrix", ["spatial", "channel"])
+def test_low_rank_of_either_matrix(matrix):
+    manifest = manifest_of([CONV])
+    method = methods.create("low_rank", manifest, target_size=900, matrix=matrix)
+    weight = made_by(method)["w0"]
+    if matrix == "spatial":
+        matrix_of_weight = weight.transpose(0, 2, 1, 3).reshape(48, 96)
+        assert method.networks["w0"].shapes == ((3, 16, 6), (6, 3, 32))
+    else:
+        matrix_of_weight = weight.reshape(144, 32)
+        assert method.networks["w0"].shapes == ((3, 3, 16, 5), (5, 32))
+    (rank,) = ranks_of(method)
+    assert rank_of(matrix_of_weight) == rank
+
+
+def made_by(method, seed=0):
+    return as_float64(method.materialize(method.init(jax.random.key(seed))))
+
+
+def ranks_of(method):
+    network = method.networks["w0"]
+    return [network.sizes[bond] for bond in network.bonds]
+
+
+def rank_of(matrix):
+    return np.linalg.matrix_rank(matrix, tol=1e-4 * np.linalg.norm(matrix, 2))
+
+
+@pytest.mark.parametrize("target", [400, 1500])
+def test_tucker_has_its_rank_along_the_channels(target):
+    method = methods.create("tucker", manifest_of([CONV]), target_size=target)
+    weight = made_by(method)["w0"]
+    p, q = ranks_of(method)
+    assert 1 < p < 16
+    assert 1 < q < 32
+    assert method.networks["w0"].shapes == ((16, p), (3, 3, p, q), (q, 32))
+    assert rank_of(weight.transpose(2, 0, 1, 3).reshape(16, -1)) == p
+    assert rank_of(weight.reshape(-1, 32)) == q
+    # Along the positions it is full.
+    assert rank_of(weight.reshape(9, -1)) == min(9, p * q)
+
+
+@pytest.mark.parametrize("target", [300, 1000])
+def test_tensor_train_has_its_rank_at_every_cut(target):
+    method = methods.create("tensor_train", manifest_of([CONV]), target_size=target)
+    # 16 = 4 2 2 beside 32 = 2 4 4.
+    assert [s[1:3] for s in method.networks["w0"].shapes[1:]] == [(4, 2), (2, 4), (2, 4)]
+    weight = made_by(method)["w0"].reshape(9, 4, 2, 2, 2, 4, 4)
+    chain = weight.transpose(0, 1, 4, 2, 5, 3, 6)
+    ranks = ranks_of(method)
+    assert max(ranks) > 1
+    for cut, rank in zip((1, 3, 5), ranks, strict=True):
+        assert rank_of(chain.reshape(math.prod(chain.shape[:cut]), -1)) == rank
+
+
+@pytest.mark.parametrize("target", [150, 700])
+def test_tensor_ring_has_the_product_of_two_ranks_at_every_cut(target):
+    method = methods.create("tensor_ring", manifest_of([CONV]), target_size=target)
+    shapes = method.networks["w0"].shapes
+    assert [s[1] for s in shapes] == [4, 2, 2, 9, 4, 4, 2]
+    ranks = [s[0] for s in shapes]
+    assert [s[2] for s in shapes] == [*ranks[1:], ranks[0]]
+    weight = (
+        made_by(method)["w0"].reshape(9, 16, 32).transpose(1, 0, 2).reshape(4, 2, 2, 9, 4, 4, 2)
+    )
+    smaller = 0
+    for cut in range(1, 7):
+        matrix = weight.reshape(math.prod(weight.shape[:cut]), -1)
+        possible = min(*matrix.shape, ranks[0] * ranks[cut])
+        assert rank_of(matrix) == possible
+        smaller += possible < min(matrix.shape)
+    assert smaller > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_equal_finite_differences(name):
+    manifest = manifest_of(SHAPES, dtype="float64")
+    with jax.enable_x64(True):
+        method = methods.create(name, manifest, target_size=2500)
+        variables = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float64), method.init(jax.random.key(0))
+        )
+        # Weights each output differently, so that no two of them could be exchanged.
+        random = np.random.default_rng(0)
+        weights = {f"w{i}": random.normal(size=s) for i, s in enumerate(SHAPES)}
+
+        @jax.jit
+        def loss(variables):
+            made = method.materialize(variables)
+            return sum(jnp.sum(weights[name] * made[name] ** 2) for name in weights)
+
+        gradient = jax.jit(jax.grad(loss))(variables)
+        leaves, structure = jax.tree.flatten(variables)
+        for _ in range(4):
+            direction = structure.unflatten([random.normal(size=x.shape) for x in leaves])
+
+            ahead, behind = (
+                loss(jax.tree.map(lambda x, d, t=t: x + t * d, variables, direction))
+                for t in (1e-5, -1e-5)
+            )
+            expected = (ahead - behind) / 2e-5
+            products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+            assert sum(jax.tree.leaves(products)) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tree_of_init_and_nothing_else(name):
+    model = models.create("cifar_resnet8", num_classes=10)
+    shape = (1, 14, 14, 1)
+    method = methods.create(name, Manifest.from_model(model, shape), target_size=12_000)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(shape), False))
+    made = jax.eval_shape(lambda key: method.materialize(method.init(key)), jax.random.key(1))
+    assert made == params["params"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_follow_from_the_key(name):
+    method = methods.create(name, manifest_of(SHAPES), target_size=2000)
+    same = methods.create(name, manifest_of(SHAPES), target_size=2000)
+    first, again = (as_float64(m.init(jax.random.key(3))) for m in (method, same))
+    other = as_float64(method.init(jax.random.key(4)))
+    leaves = zip(*(jax.tree.leaves(v["pools"]) for v in (first, again, other)), strict=True)
+    for a, b, c in leaves:
+        np.testing.assert_array_equal(a, b)
+        assert np.all(a != c)
+    flat = np.concatenate([x.ravel() for x in jax.tree.leaves(first["pools"])])
+    assert len(np.unique(np.abs(flat))) > 0.99 * flat.size
+
+
+@pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
+@pytest.mark.parametrize("name", NAMES)
+def test_unit_variance_before_scaling(name, distribution):
+    # Over many draws: that of a single one varies with the few elements of its factors.
+    shapes = [(3, 3, 64, 64), (256, 120), (5, 5, 1, 96)]
+    method = methods.create(name, manifest_of(shapes), target_size=9000, distribution=distribution)
+    assert min(len(n.factors) for n in method.networks.values()) >= 2
+
+    @jax.jit
+    def mean_squares(key):
+        weights = method.generate(method.init_pools(key))
+        return jnp.stack([jnp.mean(jnp.square(w)) for w in weights])
+
+    draws = np.stack([mean_squares(jax.random.key(i)) for i in range(200)])
+    error = draws.std(0) / math.sqrt(len(draws))
+    # Standard deviations within 3%, where the number of draws can tell.
+    assert np.all(error < 0.03)
+    np.testing.assert_allclose(np.sqrt(draws.mean(0)), 1.0, atol=0.03)
+
+
+def brute_force_steps(network, limit):
+    """Costs of all networks with one rank more, by hand; the whole tensor where that is less."""
+    elements = math.prod(network.sizes[i] for i in network.output)
+    for bond in network.bonds:
+        touching = [s for s, f in zip(network.shapes, network.factors, strict=True) if bond in f]
+        useful = all(math.prod(s) // network.sizes[bond] > network.sizes[bond] for s in touching)
+        if useful and network.sizes[bond] < limit:
+            sizes = {**network.sizes, bond: network.sizes[bond] + 1}
+            cost = sum(math.prod(sizes[i] for i in factor) for factor in network.factors)
+            yield min(cost, elements)
+
+
+SIZES = st.sampled_from([1, 2, 3, 4, 6, 7, 8, 13, 16, 24, 31, 32])
+KERNELS = st.one_of(
+    st.tuples(st.sampled_from([1, 3, 5]), SIZES, SIZES).map(lambda s: (s[0], *s)),
+    st.tuples(SIZES, SIZES),
+    st.tuples(st.integers(1, 40)),
+)
+
+
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(
+    name=st.sampled_from(NAMES),
+    shapes=st.lists(KERNELS, min_size=1, max_size=6),
+    num_stored=st.integers(0, 20),
+    fraction=st.floats(0.0, 1.0),
+    scale=st.sampled_from(["learnable", "fixed"]),
+    max_rank=st.sampled_from([0, 0, 1, 3]),
+)
+def test_the_budget_is_kept_and_no_step_more_would_fit(
+    name, shapes, num_stored, fraction, scale, max_rank
+):
+    manifest = manifest_of(shapes, num_stored=num_stored)
+    options = {"scale": scale, "max_rank": max_rank}
+    beside = num_stored + (len(shapes) if scale == "learnable" else 0)
+    with pytest.raises(ValueError, match="target_size=0"):
+        methods.create(name, manifest, target_size=0, **options)
+    try:
+        smallest = methods.create(name, manifest, target_size=1, **options).num_variables
+    except ValueError as error:
+        hypothesis.assume("smallest possible target is" in str(error))
+        smallest = int(str(error).rsplit(" ", 1)[1])
+    largest = manifest.num_weights - 1
+    hypothesis.assume(smallest <= largest)
+    target = round(smallest + fraction * (largest - smallest))
+    method = methods.create(name, manifest, target_size=target, **options)
+    variables = jax.eval_shape(method.init, jax.random.key(0))
+    counted = sum(x.size for x in jax.tree.leaves(variables))
+    assert method.num_variables == counted <= target
+    assert method.num_variables == beside + sum(n.num_variables for n in method.networks.values())
+    if target == smallest:
+        assert counted == smallest
+    limit = max_rank or math.inf
+    for network, tensor in zip(method.networks.values(), manifest.hashed, strict=True):
+        assert network.num_variables <= tensor.size
+        assert all(network.sizes[bond] <= limit for bond in network.bonds)
+        for cost in brute_force_steps(network, limit):
+            assert cost - network.num_variables > target - counted
+    made = jax.eval_shape(method.materialize, variables)
+    assert {k: v.shape for k, v in made.items()} == {t.name: t.shape for t in manifest.tensors}
+    if smallest > 1:
+        with pytest.raises(ValueError, match=f"smallest possible target is {smallest}$"):
+            methods.create(name, manifest, target_size=smallest - 1, **options)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("name", NAMES)
+def test_less_than_one_percent_of_the_target_is_left(name, fraction):
+    manifest = Manifest.from_model(models.create("cifar_resnet32", num_classes=10), (1, 32, 32, 3))
+    target = round(fraction * manifest.num_weights)
+    method = methods.create(name, manifest, target_size=target)
+    assert 0.99 * target < method.num_variables <= target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_layers_get_equal_ranks_up_to_one_step(name):
+    method = methods.create(name, manifest_of([CONV] * 7), target_size=5000)
+    assert all(len(n.factors) > 1 for n in method.networks.values())
+    for network in method.networks.values():
+        for bond, rank in network.sizes.items():
+            assert abs(rank - method.networks["w0"].sizes[bond]) <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_max_rank_is_the_rank_of_all_layers(name):
+    method = methods.create(name, manifest_of([CONV, (64, 64)]), target_size=8000, max_rank=2)
+    for network in method.networks.values():
+        assert {network.sizes[bond] for bond in network.bonds} == {2}
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "factors"),
+    [
+        *((16, 3, (4, 2, 2)), (32, 3, (4, 4, 2)), (64, 3, (4, 4, 4)), (10, 3, (5, 2))),
+        *((1, 3, ()), (17, 3, (17,)), (160, 3, (8, 5, 4)), (64, 1, (64,)), (1000, 3, (10, 10, 10))),
+    ],
+)
+def test_balanced_factors(number, count, factors):
+    assert balanced_factors(number, count) == factors
+
+
+@pytest.mark.parametrize("count", [1, 12])
+@pytest.mark.parametrize("name", ["tensor_train", "tensor_ring"])
+def test_any_number_of_channel_factors(name, count):
+    shape = (3, 3, 64, 64)
+    method = methods.create(name, manifest_of([shape]), target_size=5000, channel_factors=count)
+    assert (
+        len(method.networks["w0"].factors)
+        == {
+            ("tensor_train", 1): 2,
+            ("tensor_train", 12): 7,
+            ("tensor_ring", 1): 3,
+            ("tensor_ring", 12): 13,
+        }[name, count]
+    )
+    assert made_by(method)["w0"].shape == shape
+
+
+def test_the_penalty_bounds_the_nuclear_norm_and_is_it_for_balanced_factors():
+    shapes = [CONV, (35, 12), (10,)]
+    method = methods.create("low_rank", manifest_of(shapes), target_size=1100, nuclear_norm=0.1)
+    variables = method.init(jax.random.key(0))
+    variables["scales"] = jnp.array([-1.5, 0.7, 5.0])
+
+    def nuclear_norm(variables):
+        made = as_float64(method.materialize(variables))
+        matrices = [made["w0"].transpose(0, 2, 1, 3).reshape(48, 96), made["w1"]]
+        return 0.1 * sum(np.linalg.norm(matrix, "nuc") for matrix in matrices)
+
+    assert float(method.penalty(variables)) > 1.05 * nuclear_norm(variables)
+    # Of all factors of one product, those of its singular value decomposition reach the bound.
+    for name, (a, b) in list(variables["pools"].items())[:2]:
+        rank = a.shape[-1]
+        left, values, right = np.linalg.svd(a.reshape(-1, rank) @ b.reshape(rank, -1))
+        root = np.sqrt(values[:rank])
+        variables["pools"][name] = (
+            jnp.asarray(left[:, :rank] * root).reshape(a.shape),
+            jnp.asarray(root[:, None] * right[:rank]).reshape(b.shape),
+        )
+    assert float(method.penalty(variables)) == pytest.approx(nuclear_norm(variables), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "options"), [("low_rank", {}), ("smh", {}), ("tucker", {})])
+def test_there_is_no_penalty_unless_asked_for(name, options):
+    method = methods.create(name, manifest_of([CONV]), target_size=900, **options)
+    assert float(method.penalty(method.init(jax.random.key(0)))) == 0.0
+
+
+def test_the_training_loss_has_the_penalty():
+    model, shape = TwoLayers(), (4, 8, 8, 1)
+    manifest = Manifest.from_model(model, shape)
+    plain = methods.create("low_rank", manifest, target_size=330)
+    penalised = dataclasses.replace(plain, nuclear_norm=0.25)
+    config = OptimizerConfig(name="sgd", schedule="constant", learning_rate=1.0, weight_decay=0.0)
+    batch = {"image": jnp.ones(shape), "label": jnp.arange(4)}
+
+    def stepped(method):
+        optimizer = optax.sgd(1.0)
+        state = step.init_state(model, method, optimizer, shape, seed=0)
+        one = jax.vmap(
+            lambda b: (
+                step.train_step(
+                    state, b, model=model, method=method, optimizer=optimizer, config=config, seed=0
+                )[0].variables
+            ),
+            axis_name=step.AXIS_NAME,
+        )
+        return state.variables, one(jax.tree.map(lambda x: x[jnp.newaxis], batch))
+
+    before, without = stepped(plain)
+    _, having = stepped(penalised)
+    expected = jax.grad(penalised.penalty)(before)
+    assert float(jnp.abs(expected["scales"]).max()) > 0.01
+    for group in ("pools", "scales"):
+        difference = jax.tree.map(lambda a, b: (a - b)[0], without[group], having[group])
+        jax.tree.map(
+            lambda d, e: np.testing.assert_allclose(d, e, rtol=1e-4, atol=1e-6),
+            difference,
+            expected[group],
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tucker", {"max_rank": -1}, "max_rank=-1 must be at least 1, or 0"),
+        ("low_rank", {"matrix": "rows"}, "matrix='rows' must be one of spatial, channel"),
+        ("low_rank", {"nuclear_norm": -0.1}, "nuclear_norm=-0.1 must be a finite factor"),
+        ("low_rank", {"nuclear_norm": math.nan}, "nuclear_norm=nan must be a finite factor"),
+        ("tensor_train", {"channel_factors": 0}, "channel_factors=0 must be between 1 and 12"),
+        ("tensor_ring", {"channel_factors": 13}, "channel_factors=13 must be between 1 and 12"),
+        ("tensor_ring", {"target_size": 20}, "smallest possible target is 28"),
+        ("low_rank", {"target_size": 144}, "smallest possible target is 145"),
+    ],
+)
+def test_bad_input(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        methods.create(name, manifest_of([CONV]), **{"target_size": 900, **options})
