@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from smh_jax import models, width_multiplier
+from smh_jax import Manifest, models, width_multiplier
 
 # Sizes of the paper's Figure 6, read out of the drawing, and the multipliers they stand for.
 FIGURE_6 = {1 / 8: 7_600, 1 / 4: 29_400, 3 / 8: 65_500, 1 / 2: 115_800}
@@ -96,3 +96,23 @@ def test_impossible_targets(target):
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         width_multiplier.solve(target_size=5_000, **arguments)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small"]
+)
+def test_every_family_comes_closest_below_the_target(name):
+    def size(multiplier):
+        model = models.create(name, num_classes=1000, width_multiplier=multiplier)
+        return Manifest.from_model(model, (1, 64, 64, 3), measure=False).num_weights
+
+    target = size(1.0) * 6 // 10
+    solution = width_multiplier.solve(name, target, num_classes=1000, input_shape=(1, 64, 64, 3))
+    assert solution.num_weights == size(solution.width_multiplier) <= target
+    # The next larger size, wherever its multiplier is, does not fit.
+    larger = next(
+        found
+        for step in range(1, 2000)
+        if (found := size(solution.width_multiplier + step / 200)) > solution.num_weights
+    )
+    assert larger > target
