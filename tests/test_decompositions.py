@@ -256,8 +256,10 @@ def test_variables_follow_from_the_key(name):
     assert len(np.unique(np.abs(flat))) > 0.99 * flat.size
 
 
-@pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    zip(NAMES, ("normal", "truncated_normal", "uniform", "normal"), strict=True),
+)
 def test_unit_variance_before_scaling(name, distribution):
     # Over many draws: that of a single one varies with the few elements of its factors.
     shapes = [(3, 3, 64, 64), (256, 120), (5, 5, 1, 96)]
