@@ -258,7 +258,7 @@ def test_variables_follow_from_the_key(name):
 
 @pytest.mark.parametrize(
     ("name", "distribution"),
-    zip(NAMES, ("normal", "truncated_normal", "uniform", "normal"), strict=True),
+    list(zip(NAMES, ("normal", "truncated_normal", "uniform", "normal"), strict=True)),
 )
 def test_unit_variance_before_scaling(name, distribution):
     # Over many draws: that of a single one varies with the few elements of its factors.
@@ -445,7 +445,7 @@ def test_the_training_loss_has_the_penalty():
             ),
             axis_name=step.AXIS_NAME,
         )
-        return state.variables, one(jax.tree.map(lambda x: x[jnp.newaxis], batch))
+        return state.variables, jax.jit(one)(jax.tree.map(lambda x: x[jnp.newaxis], batch))
 
     before, without = stepped(plain)
     _, having = stepped(penalised)
