@@ -256,8 +256,10 @@ def test_variables_follow_from_the_key(name):
     assert len(np.unique(np.abs(flat))) > 0.99 * flat.size
 
 
-@pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    list(zip(NAMES, ("normal", "truncated_normal", "uniform", "normal"), strict=True)),
+)
 def test_unit_variance_before_scaling(name, distribution):
     # Over many draws: that of a single one varies with the few elements of its factors.
     shapes = [(3, 3, 64, 64), (256, 120), (5, 5, 1, 96)]
@@ -443,7 +445,7 @@ def test_the_training_loss_has_the_penalty():
             ),
             axis_name=step.AXIS_NAME,
         )
-        return state.variables, one(jax.tree.map(lambda x: x[jnp.newaxis], batch))
+        return state.variables, jax.jit(one)(jax.tree.map(lambda x: x[jnp.newaxis], batch))
 
     before, without = stepped(plain)
     _, having = stepped(penalised)

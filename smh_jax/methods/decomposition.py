@@ -2,9 +2,12 @@
 
 import abc
 import dataclasses
+import itertools
+import math
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 
 from smh_jax.methods import distributions, ranks
 from smh_jax.methods.base import PooledMethod
@@ -59,15 +62,19 @@ class Decomposition(PooledMethod):
 
     def init_pools(self, key: jax.Array) -> dict[str, Factors]:
         """The factors of each tensor by its name; their shapes are those of its network."""
-        pools = {}
-        for name, network in self.networks.items():
-            key, tensor_key = jax.random.split(key)
-            keys = jax.random.split(tensor_key, len(network.factors))
-            pools[name] = tuple(
-                network.stddev * distributions.sample(self.pool_distribution, k, shape)
-                for k, shape in zip(keys, network.shapes, strict=True)
-            )
-        return pools
+        networks = self.networks
+
+        def draw(key: jax.Array) -> dict[str, Factors]:
+            # One draw that is cut: as many draws as factors would be as many programs to compile.
+            sizes = [math.prod(shape) for n in networks.values() for shape in n.shapes]
+            flat = distributions.sample(self.pool_distribution, key, (sum(sizes),))
+            pieces = iter(jnp.split(flat, list(itertools.accumulate(sizes))[:-1]))
+            return {
+                name: tuple(network.stddev * next(pieces).reshape(s) for s in network.shapes)
+                for name, network in networks.items()
+            }
+
+        return jax.jit(draw)(key)
 
     def generate(self, pools: dict[str, Factors]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
