@@ -176,14 +176,13 @@ class Manifest:
         """The inverse of `tree`: leaves of a params tree by tensor name."""
         return {tensor.name: _at(params, tensor.path) for tensor in self.tensors}
 
-    def same_structure(self, other: "Manifest") -> bool:
-        """Whether both describe the same tensors, whatever was measured of their values."""
-        blank = initial_values.UNKNOWN
+    def same_tensors(self, other: "Manifest") -> bool:
+        """Whether both describe tensors of the same paths, shapes and dtypes in the same order."""
 
-        def structure(manifest: "Manifest") -> list[Tensor]:
-            return [dataclasses.replace(t, initial=blank) for t in manifest.tensors]
+        def tensors(manifest: "Manifest") -> list[tuple[Any, ...]]:
+            return [(tensor.path, tensor.shape, tensor.dtype) for tensor in manifest.tensors]
 
-        return structure(self) == structure(other)
+        return tensors(self) == tensors(other)
 
     def to_json(self) -> str:
         """A JSON text from which `from_json` makes an equal manifest."""

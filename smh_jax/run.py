@@ -55,10 +55,19 @@ def build(config: Config, manifest: Manifest | None = None) -> Run:
         axis_name=parallel.AXIS_NAME if config.batch_norm == "synced" else None,
         **config.model.options,
     )
+    # The axis has its name inside of a step only.
+    found = Manifest.from_model(
+        model.clone(axis_name=None),
+        (1, *dataset.image_shape),
+        config.method.hashed,
+        measure=manifest is None,
+    )
     if manifest is None:
-        # The axis has its name inside of a step only.
-        manifest = Manifest.from_model(
-            model.clone(axis_name=None), (1, *dataset.image_shape), config.method.hashed
+        manifest = found
+    elif not manifest.same_tensors(found):
+        raise ValueError(
+            f"the manifest given for model.name={config.model.name!r} describes other tensors "
+            "than the model has; another version of the model made it"
         )
     method = methods.create(
         config.method.name,

@@ -73,10 +73,6 @@ def train_and_evaluate(
     optimizer = optim.create(config.optimizer, schedule)
     state = init_state(run.model, run.method, optimizer, run.input_shape, config.seed)
 
-    folder.describe(config, run.method.manifest)
-    for name, value in run.method.summary.items():
-        logging.info("%s: %s", name, value)
-
     with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints, _sigterm() as told:
         stopwatch = Stopwatch()
         if checkpoints.latest_step is not None:
@@ -93,6 +89,9 @@ def train_and_evaluate(
         if result is not None and result["steps"] == num_steps:
             logging.info("the run is complete")
             return result
+        folder.describe(config, run.method.manifest)
+        for name, value in run.method.summary.items():
+            logging.info("%s: %s", name, value)
 
         step_function = parallel.map_replicas(
             functools.partial(

@@ -37,7 +37,8 @@ class Workdir:
         """
         path = self.path / "config.json"
         if not path.exists():
-            if (self.path / "checkpoints").exists():
+            folder = self.path / "checkpoints"
+            if folder.exists() and any(folder.iterdir()):
                 raise ValueError(
                     f"workdir={self.path} holds checkpoints but no config.json: "
                     "nothing says which run they are of; choose another workdir"

@@ -313,10 +313,19 @@ def test_a_shorter_training_than_was_done_is_refused(whole):
     config, workdir, _ = whole
     with pytest.raises(ValueError, match="already at step 11"):
         train_and_evaluate(dataclasses.replace(config, epochs=0.1), workdir)
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == config.epochs
+
+
+def test_a_manifest_of_other_weights_is_refused(whole, digits_dir, tmp_path):
+    config, _, _ = whole
+    other = build(digits_config(digits_dir, model__name="cifar_resnet14"))
+    with pytest.raises(ValueError, match="describes other tensors than the model has"):
+        build(config, other.method.manifest)
+    assert build(config, build(config).method.manifest) == build(config)
 
 
 def test_a_workdir_with_unexplained_checkpoints_is_refused(digits_dir, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"no config\.json"):
         train_and_evaluate(digits_config(digits_dir), tmp_path)
 
