@@ -44,6 +44,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
         return rest
     # Config files raise ValueError, config dicts KeyError and others for unknown or ill-typed
     # fields.
+    except ModuleNotFoundError as error:
+        # Config files import each other from there.
+        raise SystemExit(f"error: {error}; run the command in the project's root") from error
     except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
         cause = error.args[0] if error.args else error
         message = str(cause).strip()

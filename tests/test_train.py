@@ -368,6 +368,22 @@ def test_typos_on_the_command_line(arguments, message, run_python):
     assert message in done.stderr.splitlines()[-1]
 
 
+def test_a_command_outside_of_the_root_says_so(run_python, tmp_path):
+    config = ROOT / "configs" / "digits.py"
+    code = f"""
+import os, runpy, sys
+sys.path.remove("")
+sys.path.remove({str(ROOT)!r})
+sys.path.append({str(tmp_path)!r})
+os.symlink({str(ROOT / "smh_jax")!r}, {str(tmp_path / "smh_jax")!r})
+sys.argv = ["main", "--config={config}", "--workdir=unused"]
+runpy.run_module("smh_jax.main", run_name="__main__")
+"""
+    done = run_python("-c", code, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("run the command in the project's root")
+
+
 def test_inspect_shows_what_would_be_trained(run_python):
     done = run_python("-m", "smh_jax.inspect", "--config=configs/cifar10.py:hashed=conv")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
