@@ -10,14 +10,13 @@ configs/cifar10.py:method=dense
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax.config import DataConfig, parse_arguments
+from smh_jax import arguments
+from smh_jax.config import DataConfig
 
 
-def get_config(arguments: str = "") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
-    args = parse_arguments(
-        arguments, depth=32, method="smh", target_size=119_562, hashed="all", seed=0
-    )
+    args = arguments.parse(text, depth=32, method="smh", target_size=119_562, hashed="all", seed=0)
     return small_images.build(
         args,
         data=DataConfig(

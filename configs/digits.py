@@ -9,14 +9,13 @@ Variants: configs/digits.py:method=dense or configs/digits.py:depth=32,target_si
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax.config import DataConfig, parse_arguments
+from smh_jax import arguments
+from smh_jax.config import DataConfig
 
 
-def get_config(arguments: str = "") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
-    args = parse_arguments(
-        arguments, depth=20, method="smh", target_size=67_000, hashed="all", seed=0
-    )
+    args = arguments.parse(text, depth=20, method="smh", target_size=67_000, hashed="all", seed=0)
     return small_images.build(
         args,
         data=DataConfig(name="digits", augmentation="crop", batch_size=128),

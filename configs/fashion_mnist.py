@@ -10,13 +10,14 @@ Variants: configs/fashion_mnist.py:depth=20,image_size=28,target_size=27000 or :
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax.config import DataConfig, parse_arguments
+from smh_jax import arguments
+from smh_jax.config import DataConfig
 
 
-def get_config(arguments: str = "") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, image_size, epochs, method, target_size, hashed, seed."""
-    args = parse_arguments(
-        arguments,
+    args = arguments.parse(
+        text,
         depth=8,
         image_size=14,
         epochs=10.0,

@@ -23,7 +23,7 @@ ALLOWED = {
     "smh_jax.losses": {"manifest", "methods"},
     "smh_jax.optim": {"config", "methods"},
     "smh_jax.metrics": {"parallel"},
-    "smh_jax.methods": {"manifest"},
+    "smh_jax.methods": {"arguments", "manifest"},
     "smh_jax.width_multiplier": {"manifest", "models"},
     "smh_jax.manifest": {"initial_values"},
 }

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from configs import cifar10, digits, fashion_mnist
+from smh_jax import arguments
 from smh_jax import config as configs
 
 
@@ -32,7 +33,7 @@ def test_the_variant_of_the_papers_figure_6():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("text", "message"),
     [
         ("dept=32", "'dept' is unknown; did you mean depth"),
         ("depth=many", "depth='many' must be of type int"),
@@ -40,17 +41,17 @@ def test_the_variant_of_the_papers_figure_6():
         ("target_size=", "target_size='' must be of type int"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_bad_arguments(text, message):
     with pytest.raises(ValueError, match=message):
-        digits.get_config(arguments)
+        digits.get_config(text)
 
 
 def test_arguments_keep_the_types_of_their_defaults():
-    args = configs.parse_arguments("a=2,b=0.5,c=x,d=true,e=7", a=1, b=1.0, c="", d=False, e=int)
+    args = arguments.parse("a=2,b=0.5,c=x,d=true,e=7", a=1, b=1.0, c="", d=False, e=int)
     assert args.to_dict() == {"a": 2, "b": 0.5, "c": "x", "d": True, "e": 7}
-    assert configs.parse_arguments("", e=int).e is None
+    assert arguments.parse("", e=int).e is None
     with pytest.raises(ValueError, match="d='yes' must be of type bool"):
-        configs.parse_arguments("d=yes", d=False)
+        arguments.parse("d=yes", d=False)
 
 
 def changed(path, value):

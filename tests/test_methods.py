@@ -432,7 +432,11 @@ def test_rounding_loses_less_than_a_hundredth_of_the_target(layout, depth, perce
         ("combined", {"target_size": 100, "reducer": "max"}, "must be one of sum, product"),
         ("combined", {"target_size": 200, "parts": ("smh",)}, "at least two methods"),
         ("combined", {"target_size": 200, "parts": ("smh", "dense")}, "'dense' has no pools"),
-        ("combined", {"target_size": 200, "parts": ("smh", "smh:block=2")}, "no option 'block'"),
+        (
+            "combined",
+            {"target_size": 200, "parts": ("smh", "smh:block=2")},
+            "argument 'block' is unknown",
+        ),
         ("combined", {"target_size": 200, "parts": ("smh", "smh:blocks=x")}, "must be of type int"),
         ("combined", {"target_size": 50}, "smallest possible target is 93"),
         ("dense", {"target_size": 100}, "must be None for method 'dense'"),

@@ -351,7 +351,7 @@ def test_a_batch_that_the_devices_do_not_divide(digits_dir, run_python):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=configs/digits.py:dept=3"], "config argument 'dept' is unknown"),
+        (["--config=configs/digits.py:dept=3"], "argument 'dept' is unknown"),
         (["--config=configs/digits.py", "--config.optimizer.lr=1"], "no field 'lr'"),
         (
             ["--config=configs/digits.py", "--config.epochs=many"],

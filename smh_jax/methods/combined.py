@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 
+from smh_jax import arguments
 from smh_jax.methods.base import PooledMethod, check_choice, count
 
 
@@ -40,13 +41,7 @@ class Combined(PooledMethod):
         name, _, text = part.partition(":")
         if name in ("dense", self.name):
             raise ValueError(f"parts={self.parts!r}: {name!r} has no pools to combine")
-        known = methods.default_options(name)
-        options: dict[str, Any] = {}
-        for pair in filter(None, text.split(",")):
-            option, _, value = (word.strip() for word in pair.partition("="))
-            if option not in known:
-                raise ValueError(f"parts={self.parts!r}: {name} has no option {option!r}")
-            options[option] = _parse(f"{name}:{option}", value, known[option])
+        options = arguments.parse(text, **methods.default_options(name)).to_dict()
         # Scales and stored tensors are this method's; the part counts one scale per tensor and the
         # stored tensors to leave its pools exactly this budget.
         beside = self.manifest.num_stored + len(self.manifest.hashed)
@@ -83,15 +78,3 @@ class Combined(PooledMethod):
             return [math.prod(weights) for weights in zip(*generated, strict=True)]
         factor = len(self.parts) ** -0.5
         return [factor * sum(weights) for weights in zip(*generated, strict=True)]
-
-
-def _parse(name: str, value: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-    else:
-        try:
-            return int(value) if default is None else type(default)(value)
-        except ValueError:
-            pass
-    raise ValueError(f"option {name}={value!r} must be of type {type(default).__name__}")

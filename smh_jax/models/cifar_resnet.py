@@ -80,13 +80,7 @@ class CifarResNet(nn.Module):
         Raises:
             ValueError: for images smaller than 4 pixels, or a width that leaves no channel.
         """
-        norm = layers.batch_norm(
-            train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )
+        norm = layers.norm_of(self, train)
         x = layers.model_input(images, self.input_resolution, total_stride=4)
         widths = [layers.scale_width(width, self.width_multiplier) for width in STAGE_WIDTHS]
         x = nn.Conv(

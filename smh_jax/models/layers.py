@@ -161,6 +161,17 @@ def batch_norm(
     )
 
 
+def norm_of(model: nn.Module, train: bool) -> ModuleDef:
+    """The batch norm of a model with fields `bn_momentum`, `bn_epsilon`, `axis_name`, `dtype`."""
+    return batch_norm(
+        train,
+        momentum=model.bn_momentum,
+        epsilon=model.bn_epsilon,
+        axis_name=model.axis_name,
+        dtype=model.dtype,
+    )
+
+
 def scale_width(width: int, multiplier: float) -> int:
     """`width * multiplier` rounded to the nearest whole number of channels.
 

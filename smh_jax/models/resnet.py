@@ -91,13 +91,7 @@ class ResNet(nn.Module):
         Raises:
             ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
         """
-        norm = layers.batch_norm(
-            train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )
+        norm = layers.norm_of(self, train)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = layers.ConvNorm(
             layers.scale_width(STEM_WIDTH, self.width_multiplier),

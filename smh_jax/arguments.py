@@ -1,0 +1,46 @@
+"""Strict, typed arguments in one string: of config files, and of the parts of combined methods."""
+
+import difflib
+from typing import Any
+
+import ml_collections
+
+
+def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
+    """Parses a text such as 'depth=32,method=smh'.
+
+    Args:
+        text: 'name=value' pairs with commas between them; '' leaves all at their defaults.
+        **defaults: every allowed name with its default value, whose type the value must have. A
+            type in place of a value means that the default is None.
+
+    Raises:
+        ValueError: for an unknown name or a value of the wrong type.
+    """
+    arguments = {
+        name: None if isinstance(value, type) else value for name, value in defaults.items()
+    }
+    for pair in filter(None, text.split(",")):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}"
+            raise ValueError(f"argument {name!r} is unknown; {hint}")
+        if not equals:
+            raise ValueError(f"argument {name!r} has no value; write {name}=...")
+        default = defaults[name]
+        kind = default if isinstance(default, type) else type(default)
+        arguments[name] = _parse(name, value, kind)
+    return ml_collections.ConfigDict(arguments)
+
+
+def _parse(name: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+    elif value:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise ValueError(f"argument {name}={value!r} must be of type {kind.__name__}")
