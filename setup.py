@@ -13,11 +13,15 @@ INSTALL_REQUIRES = [
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11",
+    "pillow>=11.0",
+    "qwix>=0.1.8",
+    "safetensors>=0.5",
     "scikit-learn>=1.5",
     # clu's writers need tensorboard and do not say so.
     "tensorboard>=2.18",
     "tensorflow-cpu>=2.18",
     "tensorflow-datasets>=4.9.8",
+    "zstandard>=0.23",
 ]
 
 TEST_REQUIRES = [

@@ -24,6 +24,7 @@ ALLOWED = {
     "smh_jax.optim": {"config", "methods"},
     "smh_jax.metrics": {"parallel"},
     "smh_jax.methods": {"arguments", "manifest"},
+    "smh_jax.artifact": set(),
     "smh_jax.width_multiplier": {"manifest", "models"},
     "smh_jax.manifest": {"initial_values"},
 }

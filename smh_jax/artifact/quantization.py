@@ -1,0 +1,111 @@
+"""Pools in fewer bits: signed integers with one scale per row.
+
+The elements of a pool, row-major, are cut into rows that share a scale: an integer stands for
+`integer * scale`. A row is one of the pool's own, along its last axis; where these are short it is
+several of them, so that scales take at most a twentieth of the bytes of 8-bit integers.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import qwix
+
+PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+INTEGERS = ("int8", "int4")
+
+# 4 bytes of scale beside this many bytes of 8-bit integers are 5%.
+_MIN_ROW_SIZE = 80
+# A vector has no rows of its own.
+_VECTOR_ROW_SIZE = 128
+# Shares of a row's largest magnitude at which its integers may end. Clipping the few largest
+# elements makes the steps between all others smaller: the best share is chosen row by row.
+_CLIPPED_AT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+
+
+class Quantized(NamedTuple):
+    """A quantized array.
+
+    Attributes:
+        values: int8, of the array's shape; -8 to 7 for 'int4'.
+        scales: float32 [rows].
+    """
+
+    values: jax.Array
+    scales: jax.Array
+
+
+def row_size(shape: tuple[int, ...]) -> int:
+    """Number of consecutive elements that share a scale; those of the last row may be fewer."""
+    if len(shape) < 2:
+        return _VECTOR_ROW_SIZE
+    last = max(1, shape[-1])
+    return last * math.ceil(_MIN_ROW_SIZE / last)
+
+
+def num_rows(shape: tuple[int, ...]) -> int:
+    """Number of scales of an array of this shape."""
+    return math.ceil(math.prod(shape) / row_size(shape))
+
+
+def quantize(array: jax.Array, precision: str) -> Quantized:
+    """The integers and scales of least squared error, row by row, among a few clipping points.
+
+    Args:
+        array: of any float dtype and shape.
+        precision: 'int8' or 'int4'.
+    """
+    array = jnp.asarray(array, jnp.float32)
+    size, rows = row_size(array.shape), num_rows(array.shape)
+    padded = jnp.pad(array.ravel(), (0, rows * size - array.size)).reshape(rows, size)
+    candidates = [
+        qwix.quantize(
+            padded, precision, channelwise_axes=(0,), calibration_method=f"absmax,{share}"
+        )
+        for share in _CLIPPED_AT
+    ]
+    errors = [jnp.sum(jnp.square(qwix.dequantize(c) - padded), axis=1) for c in candidates]
+    best = jnp.argmin(jnp.stack(errors), axis=0)
+    row = jnp.arange(rows)
+    values = jnp.stack([c.qvalue.astype(jnp.int8) for c in candidates])[best, row]
+    scales = jnp.stack([c.scale[:, 0] for c in candidates])[best, row]
+    return Quantized(values.ravel()[: array.size].reshape(array.shape), scales)
+
+
+def dequantize(quantized: Quantized) -> jax.Array:
+    """The float32 array that the integers stand for."""
+    values, scales = quantized
+    size = row_size(values.shape)
+    padded = jnp.pad(values.ravel(), (0, scales.size * size - values.size))
+    restored = padded.reshape(-1, size).astype(jnp.float32) * scales[:, jnp.newaxis]
+    return restored.ravel()[: values.size].reshape(values.shape)
+
+
+def round_to(array: jax.Array, precision: str) -> jax.Array:
+    """The array as it comes back, in its own dtype, after being stored at a precision."""
+    if precision == "float32":
+        return array
+    if precision == "bfloat16":
+        return array.astype(jnp.bfloat16).astype(array.dtype)
+    return dequantize(quantize(array, precision)).astype(array.dtype)
+
+
+def fake_quantize(array: jax.Array, precision: str) -> jax.Array:
+    """`round_to` with the gradient of the identity (straight-through, Bengio et al. 2013).
+
+    Training through it makes a model fit for the precision at which it will be stored.
+    """
+    return array + jax.lax.stop_gradient(round_to(array, precision) - array)
+
+
+def pack_int4(values: jax.Array) -> jax.Array:
+    """Two integers of -8 to 7 per byte, row-major, plus 8 each: the first in the low four bits."""
+    flat = jnp.pad(values.ravel() + 8, (0, values.size % 2)).astype(jnp.uint8)
+    return flat[0::2] | (flat[1::2] << 4)
+
+
+def unpack_int4(packed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The inverse of `pack_int4`: int8 of the given shape."""
+    pairs = jnp.stack([packed & 15, packed >> 4], axis=-1)
+    return (pairs.ravel()[: math.prod(shape)].astype(jnp.int8) - 8).reshape(shape)
