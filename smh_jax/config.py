@@ -58,12 +58,22 @@ class DataConfig:
     Attributes:
         name: of the dataset, as `smh_jax.data.names()` lists them.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
-        train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'.
-        image_size: height and width to which images are resized; None keeps them.
-        augmentation: of training images: 'none', 'crop' (pad an eighth, random crop) or
-            'crop_flip'.
+        train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
+            imagenet2012 also 'minival', 10,000 training images to choose settings by, and
+            'minitrain', the others.
+        image_size: height and width to which images are resized; None keeps them (imagenet2012,
+            whose images differ in size: 224).
+        preprocessing: 'plain' (the whole image, or its centred square), 'resnet' or 'inception',
+            the two families of random crops, flips and colours for images of many sizes.
+        augmentation: of training images: 'none'; with 'plain' also 'crop' (pad an eighth, random
+            crop) and 'crop_flip'; for imagenet2012 also 'autoaugment_v0' and 'randaugment'.
+        randaugment_layers, randaugment_magnitude: of 'randaugment': operations on each image, and
+            their strength, 10 being that of AutoAugment's largest.
         batch_size: examples per step, over all devices of all hosts.
         eval_batch_size: the same for evaluation.
+        image_dtype: 'float32' or 'bfloat16', in which images are handed to the devices.
+        skip_corrupt: goes on where an image file cannot be decoded: training takes the next
+            example in its place, evaluation does not count it. Otherwise that is an error.
     """
 
     name: str
@@ -71,12 +81,28 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "test"
     image_size: int | None = None
+    preprocessing: str = "plain"
     augmentation: str = "none"
+    randaugment_layers: int = 2
+    randaugment_magnitude: float = 9.0
     batch_size: int = 128
     eval_batch_size: int = 500
+    image_dtype: str = "float32"
+    skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
-        _choice("data.augmentation", self.augmentation, ("none", "crop", "crop_flip"))
+        _choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
+        augmentations = ("none", "crop", "crop_flip", "autoaugment_v0", "randaugment")
+        _choice("data.augmentation", self.augmentation, augmentations)
+        if self.preprocessing != "plain" and self.augmentation in ("crop", "crop_flip"):
+            raise ValueError(
+                f"data.augmentation={self.augmentation!r} goes with data.preprocessing='plain'; "
+                f"{self.preprocessing!r} crops and flips already: use 'none', 'autoaugment_v0' "
+                "or 'randaugment'"
+            )
+        _choice("data.image_dtype", self.image_dtype, ("float32", "bfloat16"))
+        _at_least("data.randaugment_layers", self.randaugment_layers, 1)
+        _at_least("data.randaugment_magnitude", self.randaugment_magnitude, 0)
         _at_least("data.batch_size", self.batch_size, 1)
         _at_least("data.eval_batch_size", self.eval_batch_size, 1)
         if self.image_size is not None:
@@ -186,6 +212,7 @@ CHANGEABLE = (
     "keep_checkpoints",
     "data.data_dir",
     "data.eval_batch_size",
+    "data.skip_corrupt",
 )
 
 

@@ -48,7 +48,12 @@ def build(config: Config, manifest: Manifest | None = None) -> Run:
             nothing and so on; the message names the field, the value and what would be right.
     """
     parallel.check_batch_size("data.batch_size", config.data.batch_size)
-    dataset = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
+    dataset = data.describe(
+        config.data.name,
+        config.data.data_dir,
+        config.data.image_size,
+        config.data.preprocessing,
+    )
     model = models.create(
         config.model.name,
         num_classes=dataset.num_classes,

@@ -149,11 +149,19 @@ def test_catalogue_names():
     assert data.describe("cifar10").image_shape == (32, 32, 3)
     assert data.describe("cifar100").num_classes == 100
     assert data.describe("fashion_mnist").class_names[8] == "Bag"
+    imagenet = data.describe("imagenet2012")
+    assert (imagenet.image_shape, imagenet.num_classes) == ((224, 224, 3), 1000)
+    assert imagenet.normalization.mean == (0.485, 0.456, 0.406)
+    imagenet = data.describe("imagenet2012", image_size=96, preprocessing="inception")
+    assert imagenet.image_shape == (96, 96, 3)
+    assert imagenet.normalization.stddev == (0.5, 0.5, 0.5)
 
 
 def test_bad_input(digits_dir, tmp_path):
     with pytest.raises(ValueError, match="did you mean cifar10"):
         data.describe("cifar")
+    with pytest.raises(ValueError, match=r"preprocessing='resnet' is for .*='cifar10' takes"):
+        data.describe("cifar10", preprocessing="resnet")
     info = data.describe("digits", digits_dir)
     with pytest.raises(ValueError, match="data split 'validation' is not a part of digits"):
         data.load(info, "validation", digits_dir)

@@ -23,7 +23,14 @@ _NORMALIZATION = {
     "fashion_mnist": Normalization((0.2860,), (0.3530,)),
     "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "imagenet2012": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+
+# Inception preprocessing scales pixels to -1..1, whatever the dataset.
+_INCEPTION_NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+# Datasets that stay in their files, where images are of many sizes, by their usual resolution.
+_STREAMED = {"imagenet2012": 224}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +42,14 @@ class DatasetInfo:
         image_shape: (height, width, channels) that the model sees.
         class_names: in order of label.
         normalization: of the images.
+        preprocessing: 'plain', 'resnet' or 'inception'.
     """
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     normalization: Normalization
+    preprocessing: str = "plain"
 
     @property
     def num_classes(self) -> int:
@@ -73,26 +82,40 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     return tfds.builder(name, data_dir=data_dir)
 
 
-def describe(name: str, data_dir: str | None = None, image_size: int | None = None) -> DatasetInfo:
+def describe(
+    name: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    preprocessing: str = "plain",
+) -> DatasetInfo:
     """Describes a dataset without preparing it.
 
     Args:
         name: one of `names()`.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         image_size: height and width to which the images will be resized, or None.
+        preprocessing: 'plain', or for images of many sizes 'resnet' or 'inception'.
 
     Raises:
-        ValueError: for an unknown name; the near ones are listed.
+        ValueError: for an unknown name; the near ones are listed. For a preprocessing that the
+            dataset's images are not made for.
     """
     features = _builder(name, data_dir).info.features
     height, width, channels = features["image"].shape
-    if image_size is not None:
-        height = width = image_size
+    side = image_size or _STREAMED.get(name)
+    if preprocessing != "plain" and name not in _STREAMED:
+        raise ValueError(
+            f"data.preprocessing={preprocessing!r} is for images of many sizes "
+            f"({', '.join(_STREAMED)}); data.name={name!r} takes 'plain'"
+        )
     return DatasetInfo(
         name=name,
-        image_shape=(height, width, channels),
+        image_shape=(side or height, side or width, channels),
         class_names=tuple(features["label"].names),
-        normalization=_NORMALIZATION[name],
+        normalization=(
+            _INCEPTION_NORMALIZATION if preprocessing == "inception" else _NORMALIZATION[name]
+        ),
+        preprocessing=preprocessing,
     )
 
 
