@@ -114,50 +114,77 @@ class OptimizerConfig:
     """The optimizer, its schedule and the loss's regularisation.
 
     Attributes:
-        name: 'sgd', 'momentum', 'nesterov' or 'adam'.
+        name: 'sgd', 'momentum', 'nesterov', 'adam' or 'rmsprop' (TensorFlow 1's).
         learning_rate: the peak, per 256 examples of the batch.
-        momentum: of 'momentum' and 'nesterov'.
+        momentum: of 'momentum', 'nesterov' and 'rmsprop'.
+        rms_decay, epsilon: of 'rmsprop': of its mean of squares, and what is added under the root.
         schedule: after the warm-up, of its own length or (one-cycle) with its own warm-up:
             'constant', 'cosine' (to 0), 'piecewise' (times `decay_factor` at each of
-            `decay_epochs`) or 'one_cycle'.
+            `decay_epochs`), 'staircase' (times `decay_factor` every `decay_every_epochs`) or
+            'one_cycle'.
         warmup_epochs: linear rise from 0 to the peak; not for 'one_cycle'.
-        decay_epochs, decay_factor: of 'piecewise'; epochs count from the start of training.
+        decay_epochs, decay_every_epochs, decay_factor: of 'piecewise' and 'staircase'; epochs
+            count from the start of training, warm-up included.
         weight_decay: factor of half the squared norm that is added to the loss.
         weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
             'weights' (the generated and stored tensors; never batch norm).
+        weight_decay_exclude: regular expression of names of tensors that are not decayed beside
+            batch norm's; '' excludes no more.
         pool_rate, scale_rate: multiply the learning rate of the pools and of the scales.
         clip_norm: largest global norm of the gradient of all variables; None does not clip.
         label_smoothing: share of the target spread evenly over all classes.
+        ema_decay: of the exponential moving average of variables and batch statistics, with which
+            the run is evaluated; at step t at most (1 + t) / (10 + t). None evaluates the last
+            values.
+        accumulate_steps: equal parts into which each device cuts its share of a batch to go
+            through them one by one, for batches that do not fit its memory. The result is that of
+            so many times the devices: batch norm sees one part at a time.
     """
 
     name: str = "momentum"
     learning_rate: float = 0.1
     momentum: float = 0.9
+    rms_decay: float = 0.9
+    epsilon: float = 1e-3
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
     decay_epochs: tuple[float, ...] = ()
+    decay_every_epochs: float = 0.0
     decay_factor: float = 0.1
     weight_decay: float = 0.0
     weight_decay_on: str = "variables"
+    weight_decay_exclude: str = ""
     pool_rate: float = 1.0
     scale_rate: float = 1.0
     clip_norm: float | None = None
     label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    accumulate_steps: int = 1
 
     def __post_init__(self) -> None:
-        _choice("optimizer.name", self.name, ("sgd", "momentum", "nesterov", "adam"))
-        schedules = ("constant", "cosine", "piecewise", "one_cycle")
+        _choice("optimizer.name", self.name, ("sgd", "momentum", "nesterov", "adam", "rmsprop"))
+        schedules = ("constant", "cosine", "piecewise", "staircase", "one_cycle")
         _choice("optimizer.schedule", self.schedule, schedules)
         _choice("optimizer.weight_decay_on", self.weight_decay_on, ("variables", "weights"))
         for field in ("learning_rate", "warmup_epochs", "weight_decay", "pool_rate", "scale_rate"):
             _at_least(f"optimizer.{field}", getattr(self, field), 0)
-        for field in ("momentum", "label_smoothing"):
+        _at_least("optimizer.accumulate_steps", self.accumulate_steps, 1)
+        for field in ("momentum", "rms_decay", "label_smoothing"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"optimizer.{field}={getattr(self, field)} must be in [0, 1)")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"optimizer.ema_decay={self.ema_decay} must be in (0, 1), or None")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"optimizer.clip_norm={self.clip_norm} must be above 0, or None")
+        if self.name == "rmsprop" and not self.epsilon > 0:
+            raise ValueError(f"optimizer.epsilon={self.epsilon} must be above 0 for 'rmsprop'")
         if self.schedule == "piecewise" and not self.decay_epochs:
             raise ValueError("optimizer.decay_epochs=() must name epochs for schedule 'piecewise'")
+        if self.schedule == "staircase" and not self.decay_every_epochs > 0:
+            raise ValueError(
+                f"optimizer.decay_every_epochs={self.decay_every_epochs} must be above 0 for "
+                "schedule 'staircase'"
+            )
         if self.schedule == "one_cycle" and self.warmup_epochs:
             raise ValueError(
                 f"optimizer.warmup_epochs={self.warmup_epochs} must be 0 for schedule "
@@ -174,7 +201,9 @@ class Config:
         seed: of initial values, order of examples, augmentation and dropout.
         epochs: passes over the training split; steps follow from it.
         batch_norm: 'local' normalises with the statistics of each device's share of the batch,
-            'synced' with those of the whole batch.
+            'synced' with those of the whole batch, 'grouped' with those of the shares of
+            `batch_norm_group_size` devices.
+        batch_norm_group_size: of 'grouped': how many devices, neighbours, share statistics.
         log_every_steps: how often metrics are logged.
         eval_every_epochs: how often the evaluation split is measured; always at the end.
         checkpoint_every_steps: how often the run is saved; always at the end.
@@ -188,14 +217,18 @@ class Config:
     seed: int = 0
     epochs: float = 1.0
     batch_norm: str = "local"
+    batch_norm_group_size: int = 1
     log_every_steps: int = 50
     eval_every_epochs: float = 10.0
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        _choice("batch_norm", self.batch_norm, ("local", "synced"))
-        for field in ("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
+        _choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
+        for field in (
+            *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"),
+            "batch_norm_group_size",
+        ):
             _at_least(field, getattr(self, field), 1)
         for field in ("epochs", "eval_every_epochs"):
             if not getattr(self, field) > 0:

@@ -1,12 +1,12 @@
 """The training loss: cross-entropy with label smoothing, and weight decay as a penalty."""
 
-from collections.abc import Iterable
+import re
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from smh_jax.manifest import Manifest, Params
+from smh_jax.manifest import Manifest, Params, Tensor
 from smh_jax.methods import Variables
 
 
@@ -17,7 +17,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) 
 
 
 def half_squared_norm(
-    manifest: Manifest, variables: Variables, params: Params, decay_on: str
+    manifest: Manifest, variables: Variables, params: Params, decay_on: str, exclude: str = ""
 ) -> jax.Array:
     """Half the squared norm of what weight decay shrinks; its gradient is the decayed values.
 
@@ -27,12 +27,37 @@ def half_squared_norm(
         params: what the method made of them.
         decay_on: 'variables' takes the pools and stored tensors, but no scales, which would shrink
             whole layers; 'weights' takes the tensors of `params`.
+        exclude: regular expression of names of tensors that are not decayed; '' excludes none.
     """
-    decayed: Iterable[jax.Array]
+    names = [tensor.name for tensor in decayed_tensors(manifest, decay_on, exclude)]
+    decayed: list[jax.Array]
     if decay_on == "weights":
         leaves = manifest.leaves(params)
-        decayed = [leaves[t.name] for t in manifest.tensors if t.layer != "batch_norm"]
+        decayed = [leaves[name] for name in names]
     else:
-        stored = [variables["stored"][t.name] for t in manifest.stored if t.layer != "batch_norm"]
+        stored = [variables["stored"][name] for name in names]
         decayed = [*jax.tree.leaves(variables.get("pools", {})), *stored]
     return 0.5 * sum((jnp.sum(jnp.square(x)) for x in decayed), jnp.float32(0))
+
+
+def decayed_tensors(manifest: Manifest, decay_on: str, exclude: str) -> list[Tensor]:
+    """The tensors that weight decay shrinks as they are, beside the pools; see above.
+
+    Raises:
+        ValueError: if `exclude` is no regular expression, or excludes nothing.
+    """
+    tensors = manifest.tensors if decay_on == "weights" else manifest.stored
+    tensors = [tensor for tensor in tensors if tensor.layer != "batch_norm"]
+    if not exclude:
+        return tensors
+    field = f"optimizer.weight_decay_exclude={exclude!r}"
+    try:
+        kept = [tensor for tensor in tensors if not re.search(exclude, tensor.name)]
+    except re.error as error:
+        raise ValueError(f"{field} is not a regular expression: {error}") from error
+    if len(kept) == len(tensors):
+        raise ValueError(
+            f"{field} matches none of the {len(tensors)} tensors that weight decay on {decay_on} "
+            f"would shrink, such as {', '.join(t.name for t in tensors[:3]) or 'none at all'}"
+        )
+    return kept

@@ -1,5 +1,7 @@
 """Learning-rate schedules and optimizers, from the base values of a config."""
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from smh_jax.config import OptimizerConfig
@@ -24,6 +26,8 @@ def learning_rate(
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "one_cycle":
         return optax.cosine_onecycle_schedule(num_steps, peak)
+    if config.schedule == "staircase":
+        return _staircase(config, peak, warmup, config.decay_every_epochs * steps_per_epoch)
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, num_steps - warmup))
     elif config.schedule == "piecewise":
@@ -41,12 +45,38 @@ def learning_rate(
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
+def _staircase(
+    config: OptimizerConfig, peak: float, warmup: int, decay_steps: float
+) -> optax.Schedule:
+    """EfficientNet's: the steps of the warm-up count towards the decay, which joins at a jump.
+
+    `optax.warmup_exponential_decay_schedule` would count from the end of the warm-up.
+    """
+    decayed = optax.exponential_decay(peak, decay_steps, config.decay_factor, staircase=True)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        return jnp.where(step < warmup, peak * step / max(1, warmup), decayed(step))
+
+    return schedule
+
+
 def create(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of a method's variables; pools and scales move at their own rates."""
     if config.name == "adam":
         optimizer = optax.adam(schedule)
     elif config.name == "sgd":
         optimizer = optax.sgd(schedule)
+    elif config.name == "rmsprop":
+        # As tf.compat.v1.train.RMSPropOptimizer: the mean of squares starts at 1, epsilon is added
+        # under the root, and the momentum gathers updates that hold the learning rate already.
+        optimizer = optax.rmsprop(
+            schedule,
+            decay=config.rms_decay,
+            eps=config.epsilon,
+            initial_scale=1.0,
+            eps_in_sqrt=True,
+            momentum=config.momentum,
+        )
     else:
         nesterov = config.name == "nesterov"
         optimizer = optax.sgd(schedule, momentum=config.momentum, nesterov=nesterov)

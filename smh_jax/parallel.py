@@ -4,7 +4,7 @@ State is replicated: each leaf has a leading axis of local devices. Batches are 
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -18,9 +18,29 @@ _PREFETCHED_BATCHES = 2
 Tree = TypeVar("Tree")
 
 
-def map_replicas(step: Callable[..., Any], *, donate_state: bool) -> Callable[..., Any]:
-    """Compiles `step(state, batch, ...)` to run on every device, on its part of each argument."""
-    return jax.pmap(step, axis_name=AXIS_NAME, donate_argnums=(0,) if donate_state else ())
+def map_replicas(
+    step: Callable[..., Any], *, donate_state: bool, devices: Sequence[jax.Device] | None = None
+) -> Callable[..., Any]:
+    """Compiles `step(state, batch, ...)` to run on every device, on its part of each argument.
+
+    Args:
+        step: pure; collectives inside of it name `AXIS_NAME`.
+        donate_state: whether the memory of the state is given to the step.
+        devices: to compile for in place of those of this program.
+    """
+    donated = (0,) if donate_state else ()
+    return jax.pmap(step, axis_name=AXIS_NAME, donate_argnums=donated, devices=devices)
+
+
+def replica_groups(field: str, size: int, num_devices: int) -> tuple[tuple[int, ...], ...]:
+    """All replicas in groups of `size` neighbours; ValueError unless they come out even."""
+    if num_devices % size:
+        even = [str(n) for n in range(1, num_devices + 1) if num_devices % n == 0]
+        raise ValueError(
+            f"{field}={size} does not divide the {num_devices} devices; "
+            f"use {' or '.join(filter(None, (', '.join(even[:-1]), even[-1])))}"
+        )
+    return tuple(tuple(range(first, first + size)) for first in range(0, num_devices, size))
 
 
 def _sharding() -> NamedSharding:
@@ -62,12 +82,9 @@ def to_devices(batches: Iterable[Tree]) -> Iterator[Tree]:
     yield from ahead
 
 
-def check_batch_size(field: str, batch_size: int) -> None:
-    """Raises ValueError unless the batch can be split evenly over all devices of all hosts."""
-    devices = jax.device_count()
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        near = f"{below} or {below + devices}" if below else f"{devices}"
-        raise ValueError(
-            f"{field}={batch_size} is not divisible by the {devices} devices; use {near}"
-        )
+def check_batch_size(field: str, batch_size: int, parts: int, named: str) -> None:
+    """Raises ValueError unless the batch can be split evenly into `parts`, which are `named`."""
+    if batch_size % parts:
+        below = batch_size // parts * parts
+        near = f"{below} or {below + parts}" if below else f"{parts}"
+        raise ValueError(f"{field}={batch_size} is not divisible by the {named}; use {near}")

@@ -3,8 +3,9 @@
 import dataclasses
 
 import flax.linen as nn
+import jax
 
-from smh_jax import data, methods, models, parallel
+from smh_jax import data, losses, methods, models, parallel
 from smh_jax.config import Config
 from smh_jax.manifest import Manifest
 
@@ -36,18 +37,21 @@ class Run:
         return self.model.clone(axis_name=None)
 
 
-def build(config: Config, manifest: Manifest | None = None) -> Run:
+def build(config: Config, manifest: Manifest | None = None, num_devices: int | None = None) -> Run:
     """Builds the objects of a run; reads no data and allocates no weights beyond measuring them.
 
     Args:
         config: the configuration.
         manifest: of the same model and hashed set, to be used in place of a new measurement.
+        num_devices: on which it will run; None for those of this program.
 
     Raises:
         ValueError: for an unknown name, an impossible target size, an expression that matches
             nothing and so on; the message names the field, the value and what would be right.
     """
-    parallel.check_batch_size("data.batch_size", config.data.batch_size)
+    num_devices = num_devices or jax.device_count()
+    axis_name, axis_groups = _batch_norm_axis(config, num_devices)
+    _check_batch_size(config, num_devices)
     dataset = data.describe(
         config.data.name,
         config.data.data_dir,
@@ -57,7 +61,8 @@ def build(config: Config, manifest: Manifest | None = None) -> Run:
     model = models.create(
         config.model.name,
         num_classes=dataset.num_classes,
-        axis_name=parallel.AXIS_NAME if config.batch_norm == "synced" else None,
+        axis_name=axis_name,
+        axis_groups=axis_groups,
         **config.model.options,
     )
     # The axis has its name inside of a step only.
@@ -80,4 +85,31 @@ def build(config: Config, manifest: Manifest | None = None) -> Run:
         target_size=config.method.target_size,
         **config.method.options,
     )
+    # Raises where the expression excludes nothing.
+    optimizer = config.optimizer
+    losses.decayed_tensors(
+        method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
+    )
     return Run(config, dataset, model, method)
+
+
+def _batch_norm_axis(
+    config: Config, num_devices: int
+) -> tuple[str | None, tuple[tuple[int, ...], ...] | None]:
+    """The mapped axis over which batch norm averages its statistics, and its groups."""
+    if config.batch_norm == "local":
+        return None, None
+    if config.batch_norm == "synced":
+        return parallel.AXIS_NAME, None
+    size = config.batch_norm_group_size
+    return parallel.AXIS_NAME, parallel.replica_groups("batch_norm_group_size", size, num_devices)
+
+
+def _check_batch_size(config: Config, num_devices: int) -> None:
+    microbatches = config.optimizer.accumulate_steps
+    named = f"{num_devices} devices"
+    if microbatches > 1:
+        named += f" times optimizer.accumulate_steps={microbatches}"
+    parallel.check_batch_size(
+        "data.batch_size", config.data.batch_size, num_devices * microbatches, named
+    )

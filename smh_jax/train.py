@@ -22,10 +22,12 @@ from clu import periodic_actions
 
 import smh_jax
 from smh_jax import config as configs
-from smh_jax import data, metrics, optim, parallel
+from smh_jax import data, metrics, parallel
 from smh_jax.checkpoint import Checkpoints
+from smh_jax.program import Program
+from smh_jax.program import build as build_program
 from smh_jax.run import Run, build
-from smh_jax.step import TrainState, eval_step, init_state, train_step
+from smh_jax.step import TrainState
 from smh_jax.workdir import Workdir
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy",
@@ -60,18 +62,10 @@ def train_and_evaluate(
     train_split = data.load(run.dataset, config.data.train_split, config.data.data_dir)
     eval_split = data.load(run.dataset, config.data.eval_split, config.data.data_dir)
 
-    batch_size = config.data.batch_size
-    steps_per_epoch = train_split.num_examples / batch_size
-    num_steps = max(1, round(config.epochs * steps_per_epoch))
-    eval_every_steps = max(1, round(config.eval_every_epochs * steps_per_epoch))
-    schedule = optim.learning_rate(
-        config.optimizer,
-        batch_size=batch_size,
-        steps_per_epoch=steps_per_epoch,
-        num_steps=num_steps,
-    )
-    optimizer = optim.create(config.optimizer, schedule)
-    state = init_state(run.model, run.method, optimizer, run.input_shape, config.seed)
+    program = build_program(run, train_split.num_examples)
+    num_steps = program.num_steps
+    eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
+    state = program.init_state()
 
     with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints, _sigterm() as told:
         stopwatch = Stopwatch()
@@ -93,23 +87,12 @@ def train_and_evaluate(
         for name, value in run.method.summary.items():
             logging.info("%s: %s", name, value)
 
-        step_function = parallel.map_replicas(
-            functools.partial(
-                train_step,
-                model=run.model,
-                method=run.method,
-                optimizer=optimizer,
-                config=config.optimizer,
-                seed=config.seed,
-            ),
-            donate_state=True,
-        )
-        evaluate = _evaluation(run, eval_split)
+        evaluate = _evaluation(run, program, eval_split)
         batches = parallel.to_devices(
             data.train_batches(
                 train_split,
                 run.dataset.normalization,
-                batch_size=batch_size,
+                batch_size=config.data.batch_size,
                 augmentation=config.data.augmentation,
                 seed=config.seed,
                 first_step=first_step,
@@ -128,7 +111,7 @@ def train_and_evaluate(
         report_progress(first_step)
         final: dict[str, float] = {}
         for step, batch in enumerate(batches, start=first_step + 1):
-            state, measured = step_function(state, batch)
+            state, measured = program.train_step(state, batch)
             pending.append(measured)
             if step == first_step + 1:
                 jax.block_until_ready(measured)
@@ -144,7 +127,7 @@ def train_and_evaluate(
                 pending = []
             if log:
                 scalars = {f"train_{name}": value for name, value in _mean(finished).items()}
-                scalars["learning_rate"] = float(schedule(step - 1))
+                scalars["learning_rate"] = float(program.learning_rate(step - 1))
                 scalars["steps_per_second"] = stopwatch.steps_per_second()
                 writer.write_scalars(step, scalars)
                 finished = []
@@ -181,7 +164,7 @@ def train_and_evaluate(
             "steps": num_steps,
             "epochs": config.epochs,
             "train_seconds": round(stopwatch.train_seconds(), 3),
-            "examples_per_second": round(stopwatch.steps_per_second() * batch_size, 1),
+            "examples_per_second": round(stopwatch.steps_per_second() * config.data.batch_size, 1),
             "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
             "versions": _versions(),
             "command": shlex.join(["python", *sys.orig_argv[1:]]),
@@ -230,14 +213,13 @@ class Stopwatch:
         }
 
 
-def _evaluation(run: Run, split: data.Split) -> Callable[[TrainState], dict[str, float]]:
+def _evaluation(
+    run: Run, program: Program, split: data.Split
+) -> Callable[[TrainState], dict[str, float]]:
     """A function that measures a replicated state on every example of the split once."""
     devices = jax.device_count()
     # Padding is masked, so the batch may grow to what the devices divide.
     batch_size = math.ceil(run.config.data.eval_batch_size / devices) * devices
-    mapped = parallel.map_replicas(
-        functools.partial(eval_step, model=run.model, method=run.method), donate_state=False
-    )
 
     def evaluate(state: TrainState) -> dict[str, float]:
         batches = parallel.to_devices(
@@ -249,7 +231,7 @@ def _evaluation(run: Run, split: data.Split) -> Callable[[TrainState], dict[str,
                 num_hosts=jax.process_count(),
             )
         )
-        measured = [mapped(state, batch) for batch in batches]
+        measured = [program.eval_step(state, batch) for batch in batches]
         collections = list(map(parallel.first_replica, measured))
         return _mean(collections) | {"examples": sum(float(c.accuracy.count) for c in collections)}
 

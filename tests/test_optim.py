@@ -49,6 +49,25 @@ def test_one_cycle_rises_and_falls():
     assert found[2] < 0.001
 
 
+@pytest.mark.parametrize("warmup", [0.0, 5.0])
+def test_staircase_counts_from_the_start(warmup):
+    # Every 2.4 epochs of 10 steps: at steps 24, 48, 72; the warm-up ends after two of them.
+    fields = {"warmup_epochs": warmup, "decay_every_epochs": 2.4, "decay_factor": 0.97}
+    found = rates([0, 10, 23, 24, 49, 50, 71, 72, 95], schedule="staircase", **fields)
+    expected = [0.4 * 0.97 ** (step // 24) for step in (0, 10, 23, 24, 49, 50, 71, 72, 95)]
+    if warmup:
+        expected[:5] = [0.4 * step / 50 for step in (0, 10, 23, 24, 49)]
+    assert found == pytest.approx(expected)
+
+
+def test_staircase_inside_of_a_step():
+    config = OptimizerConfig(schedule="staircase", decay_every_epochs=1.0, decay_factor=0.5)
+    schedule = optim.learning_rate(config, batch_size=256, steps_per_epoch=7.5, num_steps=9)
+    found = jax.jit(schedule)(jnp.arange(31))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, [0.1 * 0.5 ** (step // 7.5) for step in range(31)], rtol=1e-6)
+
+
 def updates(gradient, **fields):
     config = OptimizerConfig(**{"name": "sgd", "schedule": "constant", **fields})
     optimizer = optim.create(config, optax.constant_schedule(0.5))
@@ -93,6 +112,38 @@ def test_adam_is_optax_adam():
     np.testing.assert_allclose(found["stored"]["b"], want["stored"]["b"])
 
 
+def test_rmsprop_is_tensorflows():
+    """50 steps, in the middle of which the learning rate falls to a third."""
+    tf = pytest.importorskip("tensorflow")
+    rates = np.where(np.arange(50) < 25, 0.3, 0.1).astype(np.float32)
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(6, 5)).astype(np.float32)
+    scales = 10.0 ** np.arange(-4, 2)[:, np.newaxis]
+    gradients = (generator.normal(size=(50, 6, 5)) * scales).astype(np.float32)
+
+    rate = tf.Variable(0.0)
+    variable = tf.Variable(start)
+    theirs = tf.compat.v1.train.RMSPropOptimizer(
+        lambda: rate, decay=0.8, momentum=0.9, epsilon=1e-3
+    )
+    config = OptimizerConfig(name="rmsprop", rms_decay=0.8, epsilon=1e-3, momentum=0.9)
+    ours = optim.create(config, lambda step: jnp.asarray(rates)[step])
+    plain = optax.rmsprop(lambda step: jnp.asarray(rates)[step], 0.8, 1e-3, momentum=0.9)
+    values, others = ({"stored": {"w": jnp.asarray(start)}} for _ in range(2))
+    state, other_state = ours.init(values), plain.init(others)
+    for step in range(50):
+        rate.assign(rates[step])
+        theirs.apply_gradients([(tf.constant(gradients[step]), variable)])
+        gradient = {"stored": {"w": jnp.asarray(gradients[step])}}
+        change, state = ours.update(gradient, state, values)
+        values = optax.apply_updates(values, change)
+        change, other_state = plain.update(gradient, other_state, others)
+        others = optax.apply_updates(others, change)
+    np.testing.assert_allclose(values["stored"]["w"], variable.numpy(), rtol=2e-5, atol=2e-5)
+    # The options matter: without them the result is another one.
+    assert np.max(np.abs(others["stored"]["w"] - variable.numpy())) > 0.1
+
+
 def test_dense_has_one_group():
     first, _ = updates({"stored": {"b": jnp.array([6.0])}}, pool_rate=4.0)
     assert float(first["stored"]["b"][0]) == pytest.approx(-3.0)
@@ -129,6 +180,41 @@ def test_weight_decay_takes_what_it_says():
     assert penalty("weights") == pytest.approx(on_weights, rel=1e-5)
     # They differ, and batch norm, whose scales alone would add 4, is in neither.
     assert abs(on_variables - on_weights) > 1
+
+
+def test_weight_decay_spares_what_is_excluded():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    variables = method.init(jax.random.key(0))
+    # Biases start at 0, where they would not show.
+    variables["stored"] = jax.tree.map(lambda x: x + 1.0, variables["stored"])
+    params = method.materialize(variables)
+
+    def penalty(on, exclude):
+        return float(losses.half_squared_norm(method.manifest, variables, params, on, exclude))
+
+    biases = [params[layer]["bias"] for layer in ("m_dense", "a_dense", "z_conv")]
+    squares = [float(np.sum(np.square(bias))) / 2 for bias in biases]
+    assert penalty("weights", "bias$") == pytest.approx(penalty("weights", "") - sum(squares))
+    stored = penalty("variables", "") - sum(squares[:2])
+    assert penalty("variables", "bias$") == pytest.approx(stored)
+    assert squares[0] > 1
+
+
+@pytest.mark.parametrize(
+    ("on", "exclude", "message"),
+    [
+        ("weights", "nothing", "'nothing' matches none of the 6 tensors .* z_conv/kernel"),
+        ("weights", "norm", "'norm' matches none of the 6 tensors"),
+        ("variables", "z_conv", "'z_conv' matches none of the 4 tensors that weight decay on vari"),
+        ("weights", "(", "is not a regular expression"),
+    ],
+)
+def test_exclusions_that_exclude_nothing_are_refused(on, exclude, message):
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    with pytest.raises(ValueError, match=message):
+        losses.decayed_tensors(method.manifest, on, exclude)
 
 
 def test_weight_decay_of_the_dense_model_is_one_and_the_same():

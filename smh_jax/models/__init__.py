@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,7 +29,7 @@ _VARIANTS = {
 }
 _DTYPES = ("float32", "bfloat16")
 # Set by whoever builds the model, not by its options.
-_NOT_OPTIONS = ("num_classes", "axis_name", "parent", "name")
+_NOT_OPTIONS = ("num_classes", "axis_name", "axis_groups", "parent", "name")
 
 
 def names() -> tuple[str, ...]:
@@ -60,7 +61,12 @@ def default_resolution(name: str) -> int:
 
 
 def create(
-    name: str, *, num_classes: int, axis_name: str | None = None, **options: Any
+    name: str,
+    *,
+    num_classes: int,
+    axis_name: str | None = None,
+    axis_groups: Sequence[Sequence[int]] | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Builds the named model.
 
@@ -68,6 +74,7 @@ def create(
         name: one of `names()`.
         num_classes: number of logits.
         axis_name: mapped axis over which batch norm averages its statistics; None keeps them local.
+        axis_groups: replicas along it in groups that average among themselves; None for all.
         **options: see `default_options(name)`.
 
     Raises:
@@ -89,4 +96,10 @@ def create(
     for option in ("dropout_rate", "stochastic_depth_rate"):
         if not 0 <= options.get(option, 0) < 1:
             raise ValueError(f"{option}={options[option]} must be at least 0 and below 1")
-    return variant.module(num_classes=num_classes, axis_name=axis_name, **variant.fixed, **options)
+    return variant.module(
+        num_classes=num_classes,
+        axis_name=axis_name,
+        axis_groups=axis_groups,
+        **variant.fixed,
+        **options,
+    )

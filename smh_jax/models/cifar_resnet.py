@@ -1,6 +1,7 @@
 """The ResNets of 6n+2 layers for small images (He et al. 2016, arXiv:1512.03385, section 4.2)."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -62,6 +63,7 @@ class CifarResNet(nn.Module):
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
     num_classes: int
@@ -72,6 +74,7 @@ class CifarResNet(nn.Module):
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
     axis_name: str | None = None
+    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -1,6 +1,7 @@
 """EfficientNet B0 to B7 (Tan & Le 2019, arXiv:1905.11946, table 1 and section 3.3)."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ class EfficientNet(nn.Module):
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
     num_classes: int
@@ -67,6 +69,7 @@ class EfficientNet(nn.Module):
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
     axis_name: str | None = None
+    axis_groups: Sequence[Sequence[int]] | None = None
 
     def _filters(self, filters: int) -> int:
         return layers.make_divisible(filters * self.width_coefficient, self.width_multiplier)

@@ -1,6 +1,6 @@
 """What the model families share: blocks, normalisation, channel arithmetic and input checks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -140,7 +140,13 @@ class InvertedResidual(nn.Module):
 
 
 def batch_norm(
-    train: bool, *, momentum: float, epsilon: float, axis_name: str | None, dtype: Any
+    train: bool,
+    *,
+    momentum: float,
+    epsilon: float,
+    axis_name: str | None,
+    axis_groups: Sequence[Sequence[int]] | None = None,
+    dtype: Any,
 ) -> ModuleDef:
     """A constructor of batch norms: batch statistics when training, running ones otherwise.
 
@@ -149,6 +155,7 @@ def batch_norm(
         momentum: of the running averages, in Flax's sense (0.9 keeps nine tenths).
         epsilon: added to the variance.
         axis_name: mapped axis over which the batch statistics are averaged; None keeps them local.
+        axis_groups: replicas along it in groups that average among themselves; None for all.
         dtype: of the computation; the statistics and the affine parameters stay float32.
     """
     return partial(
@@ -157,17 +164,19 @@ def batch_norm(
         momentum=momentum,
         epsilon=epsilon,
         axis_name=axis_name,
+        axis_index_groups=axis_groups,
         dtype=dtype,
     )
 
 
 def norm_of(model: nn.Module, train: bool) -> ModuleDef:
-    """The batch norm of a model with fields `bn_momentum`, `bn_epsilon`, `axis_name`, `dtype`."""
+    """The batch norm that a model's fields describe: `bn_momentum`, `axis_groups` and so on."""
     return batch_norm(
         train,
         momentum=model.bn_momentum,
         epsilon=model.bn_epsilon,
         axis_name=model.axis_name,
+        axis_groups=model.axis_groups,
         dtype=model.dtype,
     )
 

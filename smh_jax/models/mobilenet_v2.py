@@ -1,5 +1,6 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ class MobileNetV2(nn.Module):
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
     num_classes: int
@@ -56,6 +58,7 @@ class MobileNetV2(nn.Module):
     bn_momentum: float = 0.997
     bn_epsilon: float = 1e-3
     axis_name: str | None = None
+    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -73,6 +73,7 @@ class MobileNetV3(nn.Module):
         dtype: of the computation (parameters are float32).
         bn_momentum, bn_epsilon: of the batch norms.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
     num_classes: int
@@ -85,6 +86,7 @@ class MobileNetV3(nn.Module):
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
     axis_name: str | None = None
+    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -1,0 +1,82 @@
+"""What a run computes: its schedule, its state and its compiled steps."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from smh_jax import metrics, optim, parallel
+from smh_jax.run import Run
+from smh_jax.step import Batch, TrainState, eval_step, init_state, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What `train.py` loops over.
+
+    Attributes:
+        num_steps: of the whole training.
+        steps_per_epoch: may be fractional: the stream of examples has no border between epochs.
+        learning_rate: by step.
+        init_state: makes the state before the first step, unreplicated.
+        train_step: of a replicated state, whose memory it takes, and a batch.
+        eval_step: of a replicated state and a batch with a mask.
+    """
+
+    num_steps: int
+    steps_per_epoch: float
+    learning_rate: optax.Schedule
+    init_state: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]
+    eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
+
+
+def build(run: Run, num_examples: int, devices: Sequence[jax.Device] | None = None) -> Program:
+    """The program of a run; nothing is computed or compiled yet.
+
+    Args:
+        run: built from its configuration.
+        num_examples: of the training split.
+        devices: to compile for in place of those of this program.
+    """
+    config = run.config
+    steps_per_epoch = num_examples / config.data.batch_size
+    num_steps = max(1, round(config.epochs * steps_per_epoch))
+    learning_rate = optim.learning_rate(
+        config.optimizer,
+        batch_size=config.data.batch_size,
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
+    )
+    optimizer = optim.create(config.optimizer, learning_rate)
+    static: dict[str, Any] = {"model": run.model, "method": run.method}
+    return Program(
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        learning_rate=learning_rate,
+        init_state=functools.partial(
+            init_state,
+            **static,
+            optimizer=optimizer,
+            input_shape=run.input_shape,
+            seed=config.seed,
+            ema=config.optimizer.ema_decay is not None,
+        ),
+        train_step=parallel.map_replicas(
+            functools.partial(
+                train_step,
+                **static,
+                optimizer=optimizer,
+                config=config.optimizer,
+                seed=config.seed,
+            ),
+            donate_state=True,
+            devices=devices,
+        ),
+        eval_step=parallel.map_replicas(
+            functools.partial(eval_step, **static), donate_state=False, devices=devices
+        ),
+    )
