@@ -17,6 +17,7 @@ INSTALL_REQUIRES = [
     "qwix>=0.1.8",
     "safetensors>=0.5",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     # clu's writers need tensorboard and do not say so.
     "tensorboard>=2.18",
     "tensorflow-cpu>=2.18",

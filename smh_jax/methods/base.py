@@ -56,6 +56,19 @@ class Method(abc.ABC):
         Pure and differentiable; to be called inside `jit`.
         """
 
+    def fit(self, params: Params) -> Variables:
+        """The variables whose weights come closest to given ones, such as a trained model's.
+
+        Runs on the host. Tensors that are stored are copied.
+
+        Args:
+            params: a tree of the base model's paths, shapes and dtypes.
+
+        Raises:
+            ValueError: if the tree is of another model, or for a method that cannot be fitted.
+        """
+        raise ValueError(f"method {self.name} cannot be fitted to given weights; smh and dense can")
+
     def penalty(self, variables: Variables) -> jax.Array:
         """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
         del variables
@@ -99,6 +112,30 @@ class Method(abc.ABC):
 def count(tree: Any) -> int:
     """Elements of all leaves of a pytree."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def matching_leaves(manifest: Manifest, params: Params) -> dict[str, Any]:
+    """The leaves of a params tree by tensor name.
+
+    Raises:
+        ValueError: unless the tree has exactly the manifest's paths and shapes.
+    """
+    found = {
+        "/".join(str(key.key) for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    wanted = {tensor.name: tensor.shape for tensor in manifest.tensors}
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [f"{name} is not a tensor of the model" for name in found if name not in wanted]
+    wrong += [
+        f"{name} is {np.shape(found[name])}, not {shape}"
+        for name, shape in wanted.items()
+        if name in found and np.shape(found[name]) != shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
+    return {name: found[name] for name in wanted}
 
 
 def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Array]:

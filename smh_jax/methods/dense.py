@@ -4,9 +4,10 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from smh_jax.manifest import Params
-from smh_jax.methods.base import Method, Variables, init_stored
+from smh_jax.methods.base import Method, Variables, init_stored, matching_leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Dense(Method):
         if params is not None:
             return {"stored": self.manifest.leaves(params)}
         return {"stored": init_stored(self.manifest.tensors, key)}
+
+    def fit(self, params: Params) -> Variables:
+        """See `Method.fit`; a copy."""
+        leaves = matching_leaves(self.manifest, params)
+        return {"stored": {name: jnp.asarray(leaf) for name, leaf in leaves.items()}}
 
     def materialize(self, variables: Variables) -> Params:
         """See `Method.materialize`."""

@@ -7,9 +7,18 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from smh_jax.methods import distributions, rectangles
-from smh_jax.methods.base import PooledMethod, check_at_least, check_choice, tile
+from smh_jax.manifest import Params
+from smh_jax.methods import distributions, fitting, rectangles
+from smh_jax.methods.base import (
+    PooledMethod,
+    Variables,
+    check_at_least,
+    check_choice,
+    matching_leaves,
+    tile,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +146,10 @@ class SMH(PooledMethod):
             # Products of bfloat16 factors add up in float32.
             preferred_element_type=jnp.promote_types(pools["u"].dtype, jnp.float32),
         )
+        return self.arrange(product)
+
+    def arrange(self, product: jax.Array) -> list[jax.Array]:
+        """The unscaled weights in the product of the pools, `[n, n]` or `[blocks, n, n]`."""
         rows, columns = self.matrix_shape
         product = product.reshape(self.blocks, rows, columns)
         if self.layout == "kronecker":
@@ -153,3 +166,41 @@ class SMH(PooledMethod):
         elif missing > 0:
             flat = jnp.pad(flat, (0, missing), constant_values=self.padding_value)
         return tile(flat, self.manifest.hashed)
+
+    def fit(self, params: Params) -> Variables:
+        """See `Method.fit`; `smh_jax.methods.fitting` says how."""
+        if self.modifier != "none":
+            raise ValueError(
+                f"modifier={self.modifier!r}: only weights without a modifier can be fitted"
+            )
+        tensors, leaves = self.manifest.hashed, matching_leaves(self.manifest, params)
+        shape = (self.blocks, *self.matrix_shape)
+        numbers = jnp.arange(math.prod(shape), dtype=jnp.int32)
+        entries = np.concatenate([np.ravel(x) for x in self.arrange(numbers)])
+        if self.index == "padding":
+            entries[numbers.size :] = -1
+        # Of every weight: its value in units of its constant, its importance and its scale.
+        weights, importance, groups, first = [], [], [], 0
+        for index, tensor in enumerate(tensors):
+            unscaled = np.asarray(leaves[tensor.name], np.float64) / (tensor.initial.stddev or 1.0)
+            scales = self.scale_sizes[index] if self.scale == "learnable" else 1
+            weights.append(unscaled.ravel())
+            importance.append(np.full(tensor.size, 1 / (np.mean(unscaled**2) or 1.0)))
+            groups.append(first + np.arange(tensor.size) % scales)
+            first += scales
+        found = fitting.fit(
+            *map(np.concatenate, (weights, importance, [entries], groups)),
+            shape=shape,
+            rank=self.num_hash_pairs,
+            learn_scales=self.scale == "learnable",
+        )
+        pools = {"u": found.u, "v": found.v}
+        if self.blocks == 1:
+            pools = {name: pool[0] for name, pool in pools.items()}
+        variables: Variables = {
+            "pools": {n: jnp.asarray(pool, self.pool_dtype) for n, pool in pools.items()},
+            "stored": {t.name: jnp.asarray(leaves[t.name]) for t in self.manifest.stored},
+        }
+        if self.scale == "learnable":
+            variables["scales"] = jnp.asarray(found.scales, jnp.float32)
+        return variables
