@@ -1,7 +1,7 @@
 """What the recipes for ImageNet share; not a config file itself.
 
 The rates, lengths and regularisers of each file are those under which the family's dense models
-were published. Learning rates are per 256 examples. Everything computes in bfloat16; variables, batch
+were published. Learning rates are per 256 examples. Models compute in bfloat16; variables, batch
 statistics and averages are kept in float32.
 """
 

@@ -3,8 +3,8 @@
     python -m smh_jax.main --config=configs/imagenet_efficientnet.py --workdir=gs://BUCKET/b2
 
 on every host of a TPU v3 slice of 32 cores (4x4). Expected time of B2: 21 hours at the paper's 6060
-images a second, and by multiply-adds four times that for B4 and 19 times for B6; not measured by us.
-The paper's accuracies with learnable scales (fixed ones are 0.3 to 1.4 points lower):
+images a second, by multiply-adds four times that for B4 and 19 times for B6; not measured by us.
+The paper's accuracies with learnable scales (fixed ones are 0.2 to 1.4 points lower):
 
     variables   B0     B1     B2     B3     B4     B5     B6
     2.0M        73.1%  74.2%  74.9%  75.5%  76.6%
