@@ -75,3 +75,8 @@ class Checkpoints:
                     f"{found.shape} {found.dtype} where this run has {wanted.shape} {wanted.dtype}"
                 )
         return restored.state, restored.progress
+
+    def read(self) -> dict[str, Any]:
+        """The latest state as nested dicts on the host, of whatever structure it was saved with."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return self._manager.restore(self.latest_step, args=args).state

@@ -61,6 +61,20 @@ class Workdir:
                 f"workdir={self.path} has no readable manifest.json: {error}"
             ) from error
 
+    def read(self) -> tuple[Config, Manifest]:
+        """The configuration and the manifest of the run that is there.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        path = self.path / "config.json"
+        if not path.exists():
+            raise ValueError(f"workdir={self.path} holds no run: it has no config.json")
+        config = _read_config(path)
+        manifest = self.check(config)
+        assert manifest is not None
+        return config, manifest
+
     def describe(self, config: Config, manifest: Manifest) -> None:
         """Writes what the run is; an earlier, different config.json is kept beside it."""
         self.path.mkdir(parents=True, exist_ok=True)

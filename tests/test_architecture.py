@@ -25,7 +25,12 @@ ALLOWED = {
     "smh_jax.optim": {"config", "methods"},
     "smh_jax.metrics": {"parallel"},
     "smh_jax.methods": {"arguments", "manifest"},
-    "smh_jax.artifact": set(),
+    "smh_jax.export": {"artifact", "cli", "shipping"},
+    "smh_jax.predict": {"artifact", "cli", "shipping"},
+    "smh_jax.shipping": {
+        *("artifact", "checkpoint", "config", "data", "run", "workdir"),
+    },
+    "smh_jax.artifact": {"losses", "manifest", "methods", "models"},
     "smh_jax.width_multiplier": {"manifest", "models"},
     "smh_jax.manifest": {"initial_values"},
 }

@@ -6,8 +6,8 @@ several of them, so that scales take at most a twentieth of the bytes of 8-bit i
 """
 
 import math
-from typing import NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import qwix
@@ -24,16 +24,21 @@ _VECTOR_ROW_SIZE = 128
 _CLIPPED_AT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 
 
-class Quantized(NamedTuple):
-    """A quantized array.
+@flax.struct.dataclass
+class Quantized:
+    """A quantized array, as it is stored.
 
     Attributes:
-        values: int8, of the array's shape; -8 to 7 for 'int4'.
+        values: int8 [size], or for 'int4' uint8 [ceil(size / 2)]: two integers per byte.
         scales: float32 [rows].
+        shape: of the array.
+        precision: 'int8' or 'int4'.
     """
 
     values: jax.Array
     scales: jax.Array
+    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    precision: str = flax.struct.field(pytree_node=False)
 
 
 def row_size(shape: tuple[int, ...]) -> int:
@@ -59,27 +64,32 @@ def quantize(array: jax.Array, precision: str) -> Quantized:
     array = jnp.asarray(array, jnp.float32)
     size, rows = row_size(array.shape), num_rows(array.shape)
     padded = jnp.pad(array.ravel(), (0, rows * size - array.size)).reshape(rows, size)
-    candidates = [
-        qwix.quantize(
+    lowest = jnp.full((rows, 1), jnp.inf)
+    values, scales = jnp.zeros((rows, size), jnp.int8), jnp.ones((rows, 1))
+    for share in _CLIPPED_AT:
+        tried = qwix.quantize(
             padded, precision, channelwise_axes=(0,), calibration_method=f"absmax,{share}"
         )
-        for share in _CLIPPED_AT
-    ]
-    errors = [jnp.sum(jnp.square(qwix.dequantize(c) - padded), axis=1) for c in candidates]
-    best = jnp.argmin(jnp.stack(errors), axis=0)
-    row = jnp.arange(rows)
-    values = jnp.stack([c.qvalue.astype(jnp.int8) for c in candidates])[best, row]
-    scales = jnp.stack([c.scale[:, 0] for c in candidates])[best, row]
-    return Quantized(values.ravel()[: array.size].reshape(array.shape), scales)
+        error = jnp.sum(jnp.square(qwix.dequantize(tried) - padded), axis=1, keepdims=True)
+        better = error < lowest
+        lowest = jnp.where(better, error, lowest)
+        values = jnp.where(better, tried.qvalue.astype(jnp.int8), values)
+        scales = jnp.where(better, tried.scale, scales)
+    values, scales = values.ravel()[: array.size], scales[:, 0]
+    if precision == "int4":
+        values = _pack_int4(values)
+    return Quantized(values, scales, array.shape, precision)
 
 
 def dequantize(quantized: Quantized) -> jax.Array:
     """The float32 array that the integers stand for."""
-    values, scales = quantized
-    size = row_size(values.shape)
-    padded = jnp.pad(values.ravel(), (0, scales.size * size - values.size))
-    restored = padded.reshape(-1, size).astype(jnp.float32) * scales[:, jnp.newaxis]
-    return restored.ravel()[: values.size].reshape(values.shape)
+    values, count = quantized.values, math.prod(quantized.shape)
+    if quantized.precision == "int4":
+        values = _unpack_int4(values)[:count]
+    size, rows = row_size(quantized.shape), num_rows(quantized.shape)
+    padded = jnp.pad(values, (0, rows * size - count)).reshape(rows, size)
+    restored = padded.astype(jnp.float32) * quantized.scales[:, jnp.newaxis]
+    return restored.ravel()[:count].reshape(quantized.shape)
 
 
 def round_to(array: jax.Array, precision: str) -> jax.Array:
@@ -99,13 +109,13 @@ def fake_quantize(array: jax.Array, precision: str) -> jax.Array:
     return array + jax.lax.stop_gradient(round_to(array, precision) - array)
 
 
-def pack_int4(values: jax.Array) -> jax.Array:
-    """Two integers of -8 to 7 per byte, row-major, plus 8 each: the first in the low four bits."""
-    flat = jnp.pad(values.ravel() + 8, (0, values.size % 2)).astype(jnp.uint8)
-    return flat[0::2] | (flat[1::2] << 4)
+def _pack_int4(values: jax.Array) -> jax.Array:
+    """Two integers of -8 to 7 per byte, plus 8 each: the first in the low four bits."""
+    values = jnp.pad(values + 8, (0, values.size % 2)).astype(jnp.uint8)
+    return values[0::2] | (values[1::2] << 4)
 
 
-def unpack_int4(packed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The inverse of `pack_int4`: int8 of the given shape."""
+def _unpack_int4(packed: jax.Array) -> jax.Array:
+    """The inverse of `_pack_int4`, of an even number of integers: int8."""
     pairs = jnp.stack([packed & 15, packed >> 4], axis=-1)
-    return (pairs.ravel()[: math.prod(shape)].astype(jnp.int8) - 8).reshape(shape)
+    return pairs.ravel().astype(jnp.int8) - 8

@@ -1,0 +1,147 @@
+"""A trained model that is complete in itself."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smh_jax import models
+from smh_jax.artifact.preprocessing import Preprocessing
+from smh_jax.artifact.quantization import PRECISIONS, Quantized, dequantize, quantize
+from smh_jax.manifest import Params
+from smh_jax.methods import Method, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A base model of this project: arguments of `smh_jax.models.create`."""
+
+    name: str
+    num_classes: int
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def create(self) -> nn.Module:
+        """The Flax module."""
+        return models.create(self.name, num_classes=self.num_classes, **self.options)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Artifact:
+    """A trained model: what `smh_jax.save` writes and `smh_jax.load` reads.
+
+    Attributes:
+        method: how the weights are made, with the manifest.
+        stored: the method's variables as they are stored: leaves of the pools may be in another
+            dtype than they are used in, or `Quantized`.
+        model_state: the model's other collections (batch statistics).
+        precision: of the pools: 'float32' (as they were trained), 'bfloat16', 'int8' or 'int4'.
+        model: the base model; None if it is not one of this project's.
+        preprocessing: what is done to images before the model sees them; None if unknown.
+        class_names: in order of the logits; () if unknown.
+        accuracy: what was measured of it, such as {'split': 'test', 'accuracy': 0.99, ...}.
+        provenance: where it comes from: command, versions, dataset, steps.
+    """
+
+    method: Method
+    stored: Variables
+    model_state: Mapping[str, Any]
+    precision: str = "float32"
+    model: ModelSpec | None = None
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] = ()
+    accuracy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def at(self, precision: str) -> "Artifact":
+        """The same model with its pools stored at a precision; without pools, the model itself.
+
+        Raises:
+            ValueError: for an unknown precision, or if the pools are stored in fewer bits already.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+        if self.precision == precision or "pools" not in self.stored:
+            return self
+        if self.precision != "float32":
+            raise ValueError(
+                f"precision={precision!r}: the pools are stored as {self.precision} already; "
+                "start from a float32 artifact"
+            )
+        pools = jax.tree.map(lambda leaf: reduce(leaf, precision), self.stored["pools"])
+        stored = {**self.stored, "pools": pools}
+        return dataclasses.replace(self, stored=stored, precision=precision, accuracy={})
+
+    @cached_property
+    def variables(self) -> Variables:
+        """The method's variables, on the default device."""
+        return jax.jit(self.restore)(self.stored)
+
+    def restore(self, stored: Variables) -> Variables:
+        """The variables of their stored form; pure, to be called inside `jit`."""
+        like = self.method.abstract_variables
+        return jax.tree.map(
+            lambda leaf, wanted: restore(leaf).astype(wanted.dtype),
+            stored,
+            like,
+            is_leaf=lambda leaf: isinstance(leaf, Quantized),
+        )
+
+    @cached_property
+    def params(self) -> Params:
+        """All weights, as the base model's `init` gives them."""
+        return jax.jit(self.method.materialize)(self.variables)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The base model.
+
+        Raises:
+            ValueError: if it is not one of this project's.
+        """
+        if self.model is None:
+            raise ValueError(
+                "the artifact does not name a model of smh_jax.models: "
+                "apply your own module to its params and model_state"
+            )
+        return self.model.create()
+
+    def logits(self, images: Any) -> jax.Array:
+        """Logits [batch, classes] of preprocessed images [batch, height, width, channels]."""
+        return self._logits(self.params, dict(self.model_state), images)
+
+    @cached_property
+    def _logits(self) -> Any:
+        return jax.jit(
+            lambda params, state, images: self.module.apply(
+                {"params": params, **state}, images, train=False
+            )
+        )
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities [batch, classes] of images [batch, height, width, channels] of uint8.
+
+        Raises:
+            ValueError: if the preprocessing is unknown, or the images are not as it makes them.
+        """
+        if self.preprocessing is None:
+            raise ValueError("the artifact does not say how images are preprocessed: use logits")
+        return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(images))))
+
+
+def reduce(array: Any, precision: str) -> Any:
+    """An array of pools in its stored form at a precision."""
+    if precision == "bfloat16":
+        return jnp.asarray(array).astype(jnp.bfloat16)
+    if precision == "float32":
+        return array
+    return jax.jit(quantize, static_argnums=1)(array, precision)
+
+
+def restore(leaf: Any) -> jax.Array:
+    """The inverse of `reduce`, up to its rounding."""
+    return dequantize(leaf) if isinstance(leaf, Quantized) else leaf

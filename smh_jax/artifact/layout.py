@@ -1,0 +1,105 @@
+"""How the leaves of a model's trees lie in a few flat tensors.
+
+A file has one tensor for all leaves of a group and a dtype, one after the other, where one tensor
+per leaf would cost more bytes of names than a compressed model can afford. The groups are those of
+the variables (`pools`, `scales`, `stored`) and `model_state`; a tensor's name is `group/dtype`. The
+rows' scales of quantized pools lie in `pools/row_scales`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from smh_jax.artifact.quantization import INTEGERS, Quantized, num_rows
+
+Tensors = dict[str, np.ndarray]
+# Name, dtype and shape of a leaf.
+Leaf = tuple[str, str, tuple[int, ...]]
+# Dtypes of leaves that are used in another one: of pools only.
+_STORED_DTYPES = ("bfloat16", *INTEGERS)
+_ROW_SCALES = "row_scales"
+
+
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves of a tree in its order, by their paths with slashes."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, Quantized))
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+
+
+def pack(groups: Mapping[str, Any]) -> tuple[Tensors, dict[str, list[Leaf]]]:
+    """The flat tensors of groups of trees, and the description of their leaves."""
+    pieces: dict[str, list[np.ndarray]] = {}
+    description: dict[str, list[Leaf]] = {}
+    for group, tree in groups.items():
+        description[group] = []
+        for name, leaf in named_leaves(tree):
+            if isinstance(leaf, Quantized):
+                dtype = leaf.precision
+                pieces.setdefault(f"{group}/{_ROW_SCALES}", []).append(np.asarray(leaf.scales))
+                values = np.asarray(leaf.values)
+            else:
+                values = np.asarray(leaf)
+                dtype = values.dtype.name
+            pieces.setdefault(f"{group}/{dtype}", []).append(values.ravel())
+            description[group].append((name, dtype, tuple(leaf.shape)))
+    return {name: np.concatenate(parts) for name, parts in pieces.items()}, description
+
+
+def unpack(
+    tensors: Tensors,
+    description: Mapping[str, Sequence[Leaf]],
+    groups: Mapping[str, Any],
+    reduced: Sequence[str] = ("pools",),
+) -> dict[str, Any]:
+    """The groups of trees that `pack` took.
+
+    Args:
+        tensors, description: what it gave.
+        groups: trees of the same structure with leaves of the right shapes and dtypes.
+        reduced: groups whose leaves may be stored in fewer bits.
+
+    Raises:
+        ValueError: if the leaves described are others, or are not exactly what the tensors hold.
+    """
+    if set(description) != set(groups):
+        raise ValueError(f"it holds {sorted(description)} where {sorted(groups)} are wanted")
+    position = dict.fromkeys(tensors, 0)
+
+    def take(tensor: str, size: int) -> np.ndarray:
+        if tensor not in tensors or position[tensor] + size > tensors[tensor].size:
+            raise ValueError(f"tensor {tensor} has fewer elements than its leaves")
+        begin, position[tensor] = position[tensor], position[tensor] + size
+        return tensors[tensor][begin : begin + size]
+
+    unpacked = {}
+    for group, like in groups.items():
+        wanted = named_leaves(like)
+        if len(description[group]) != len(wanted):
+            raise ValueError(
+                f"{group} has {len(description[group])} leaves where {len(wanted)} are wanted"
+            )
+        leaves = []
+        for (name, dtype, shape), (wanted_name, leaf) in zip(
+            description[group], wanted, strict=True
+        ):
+            allowed = (leaf.dtype.name, *(_STORED_DTYPES if group in reduced else ()))
+            if (name, shape) != (wanted_name, tuple(leaf.shape)) or dtype not in allowed:
+                raise ValueError(
+                    f"{group} has {name} {dtype} {shape} "
+                    f"where {wanted_name} {leaf.dtype.name} {tuple(leaf.shape)} is wanted"
+                )
+            size = math.prod(shape)
+            if dtype in INTEGERS:
+                values = take(f"{group}/{dtype}", size if dtype == "int8" else -(-size // 2))
+                scales = take(f"{group}/{_ROW_SCALES}", num_rows(shape))
+                leaves.append(Quantized(values, scales, shape, dtype))
+            else:
+                leaves.append(take(f"{group}/{dtype}", size).reshape(shape))
+        unpacked[group] = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    for tensor, end in position.items():
+        if end != tensors[tensor].size:
+            raise ValueError(f"tensor {tensor} has more elements than its leaves")
+    return unpacked
