@@ -7,7 +7,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+import smh_jax
+from smh_jax.errors import PeerError
 from smh_jax.step import TrainState
+
+_WRITTEN_BY = "smh_jax"
 
 
 class Checkpoints:
@@ -18,15 +22,21 @@ class Checkpoints:
         self.directory = (workdir / "checkpoints").resolve()
         self._manager = ocp.CheckpointManager(
             self.directory,
-            item_names=("state", "progress"),
+            # By name, so that the metadata can be read before anything was saved or restored.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(max_to_keep=keep),
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing waits for all processes: for ever, where one of them is gone.
+        if kind is None or not issubclass(kind, PeerError):
+            self._manager.close()
 
     @property
     def latest_step(self) -> int | None:
@@ -42,7 +52,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
-                progress=ocp.args.JsonSave(progress),
+                progress=ocp.args.JsonSave(progress | {_WRITTEN_BY: smh_jax.__version__}),
             ),
         )
 
@@ -57,26 +67,45 @@ class Checkpoints:
             like: a state of the same structure, shapes and dtypes.
 
         Raises:
-            ValueError: if the saved state is of another structure.
+            ValueError: if the saved state is of another structure; the message names what differs.
         """
-        like = jax.tree.map(np.asarray, like)
-        restored = self._manager.restore(
-            self.latest_step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
-            ),
-        )
-        for wanted, found in zip(
-            jax.tree.leaves(like), jax.tree.leaves(restored.state), strict=True
-        ):
-            if wanted.shape != found.shape or wanted.dtype != found.dtype:
-                raise ValueError(
-                    f"the checkpoint at step {self.latest_step} in {self.directory} has a tensor "
-                    f"{found.shape} {found.dtype} where this run has {wanted.shape} {wanted.dtype}"
-                )
-        return restored.state, restored.progress
+        step = self.latest_step
+        progress = self._manager.restore(
+            step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
+        ).progress
+        version = progress.pop(_WRITTEN_BY, "unknown")
+        differing = _differences(self._manager.item_metadata(step).state, like)
+        if differing:
+            raise ValueError(
+                f"the checkpoint at step {step} in {self.directory}, written by smh_jax {version}, "
+                f"does not fit the configuration under smh_jax {smh_jax.__version__}: "
+                f"{'; '.join(differing[:3])}{'; ...' if len(differing) > 3 else ''}"
+            )
+        state = self._manager.restore(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(np.asarray, like))),
+        ).state
+        return state, progress
 
     def read(self) -> dict[str, Any]:
         """The latest state as nested dicts on the host, of whatever structure it was saved with."""
         args = ocp.args.Composite(state=ocp.args.StandardRestore())
         return self._manager.restore(self.latest_step, args=args).state
+
+
+def _differences(saved: Any, wanted: Any) -> list[str]:
+    """What keeps a saved tree, of which the metadata are given, from being restored as another."""
+    there, here = _describe(saved), _describe(wanted)
+    return [
+        f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Shape and dtype of each leaf by its name."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

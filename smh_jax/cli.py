@@ -3,6 +3,7 @@
 import logging as python_logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 # TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
@@ -10,9 +11,11 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import jax
 from absl import app, flags, logging
 
-from smh_jax.train import DivergedError
+from smh_jax import processes
+from smh_jax.errors import DivergedError, PeerError
 
 _HEARD = ("smh_jax", "clu", "scripts", "experiments")
 
@@ -20,8 +23,8 @@ _HEARD = ("smh_jax", "clu", "scripts", "experiments")
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command's main function after parsing the flags.
 
-    A mistake of the user's (a ValueError, an unknown flag or config field) and a diverged training
-    end the process with one line on the standard error and exit code 1.
+    A mistake of the user's (a ValueError, an unknown flag or config field), a diverged training and
+    the loss of another process end this one with one line on the standard error and exit code 1.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -29,8 +32,14 @@ def run(main: Callable[[list[str]], None]) -> None:
         logging.get_absl_handler().addFilter(_of_interest)
         try:
             main(argv)
-        except (ValueError, DivergedError) as error:
+        except (ValueError, DivergedError, PeerError) as error:
+            if jax.distributed.is_initialized():
+                processes.leave(f"error: {error}")
             raise SystemExit(f"error: {error}") from error
+        except Exception:
+            if jax.distributed.is_initialized():
+                processes.leave(traceback.format_exc())
+            raise
 
     app.run(guarded, flags_parser=_parse_flags)
 

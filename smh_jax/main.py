@@ -1,23 +1,37 @@
-"""Trains a run: python -m smh_jax.main --config=configs/digits.py --workdir=runs/digits"""
+"""Trains a run: python -m smh_jax.main --config=configs/digits.py --workdir=runs/digits
+
+On several hosts the same command runs on each of them, with a workdir that all of them see. Those
+of a TPU slice find each other; others are told where, by the three flags that say so.
+"""
 
 import json
 
+import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from smh_jax import cli, train
+from smh_jax import cli, processes, train
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.", lock_config=True)
+COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0, for several processes without TPUs."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
 flags.mark_flag_as_required("config")
 
 
 def main(_: list[str]) -> None:
     """Trains and prints the result."""
+    processes.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if jax.process_index():
+        # One voice is enough.
+        logging.set_verbosity(logging.WARNING)
     result = train.train_and_evaluate(CONFIG.value, WORKDIR.value)
     if result is None:
         logging.info("the same command goes on from here")
-    else:
+    elif jax.process_index() == 0:
         print(json.dumps(result, indent=2))
 
 

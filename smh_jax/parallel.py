@@ -60,8 +60,12 @@ def replicate(tree: Tree) -> Tree:
 
 
 def first_replica(tree: Tree) -> Tree:
-    """The first local replica of every leaf, on the host; waits for its computation."""
-    return jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0)[0], tree))
+    """The first local replica of every leaf, on the host; waits for its computation.
+
+    Computes nothing on a device, where it would have to queue behind what was dispatched since.
+    """
+    shards = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
+    return jax.tree.map(lambda shard: shard[0], shards)
 
 
 def to_devices(batches: Iterable[Tree]) -> Iterator[Tree]:

@@ -1,29 +1,26 @@
 """The training loop, top to bottom."""
 
-import contextlib
-import functools
+import collections
 import importlib.metadata
 import math
 import os
 import platform
 import shlex
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 from absl import logging
-from clu import metrics as clu_metrics
-from clu import periodic_actions
+from clu import metric_writers, periodic_actions
 
 import smh_jax
 from smh_jax import config as configs
-from smh_jax import data, metrics, parallel
+from smh_jax import data, metrics, parallel, processes
 from smh_jax.checkpoint import Checkpoints
+from smh_jax.monitor import STEPS_AHEAD, Monitor, Stopwatch, mean
 from smh_jax.program import Program
 from smh_jax.program import build as build_program
 from smh_jax.run import Run, build
@@ -32,10 +29,6 @@ from smh_jax.workdir import Workdir
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy",
              "tensorflow-datasets")  # fmt: skip
-
-
-class DivergedError(RuntimeError):
-    """The loss or the gradient was no longer a finite number."""
 
 
 def train_and_evaluate(
@@ -54,21 +47,34 @@ def train_and_evaluate(
     Raises:
         ValueError: if the configuration, the data or the workdir is not fit to be trained with.
         DivergedError: if the loss is not finite; the message names the last good checkpoint.
+        PeerError: if another process of the run has ended.
     """
     if not isinstance(config, configs.Config):
         config = configs.from_config_dict(config)
+    processes.check_same("the configuration", repr(config))
+    is_first = jax.process_index() == 0
     folder = Workdir(workdir)
     run = build(config, manifest=folder.check(config))
-    train_split = data.load(run.dataset, config.data.train_split, config.data.data_dir)
-    eval_split = data.load(run.dataset, config.data.eval_split, config.data.data_dir)
-
+    train_split, eval_split = processes.first_before_others(
+        lambda: [
+            data.load(run.dataset, split, config.data.data_dir)
+            for split in (config.data.train_split, config.data.eval_split)
+        ]
+    )
     program = build_program(run, train_split.num_examples)
     num_steps = program.num_steps
     eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
     state = program.init_state()
 
-    with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints, _sigterm() as told:
+    with (
+        Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
+        processes.failures_of_peers(),
+        processes.told_to_end() as told_to_end,
+    ):
         stopwatch = Stopwatch()
+        processes.check_same(
+            f"the latest checkpoint in workdir={folder.path}", repr(checkpoints.latest_step)
+        )
         if checkpoints.latest_step is not None:
             state, progress = checkpoints.restore(state)
             stopwatch = Stopwatch(**progress)
@@ -83,7 +89,8 @@ def train_and_evaluate(
         if result is not None and result["steps"] == num_steps:
             logging.info("the run is complete")
             return result
-        folder.describe(config, run.method.manifest)
+        if is_first:
+            folder.describe(config, run.method.manifest)
         for name, value in run.method.summary.items():
             logging.info("%s: %s", name, value)
 
@@ -102,9 +109,12 @@ def train_and_evaluate(
             )
         )
         state = parallel.replicate(state)
-        pending: list[metrics.Training] = []  # on the devices, perhaps not computed yet
-        finished: list[metrics.Training] = []  # on the host, all finite, not logged yet
-        writer = folder.metric_writer(first_step)
+        writer = folder.metric_writer(first_step) if is_first else metric_writers.MultiWriter([])
+        # All at once, since a computation between steps would wait for them.
+        rates = jax.jit(jax.vmap(program.learning_rate))(jnp.arange(num_steps))
+        monitor = Monitor(
+            writer, checkpoints, stopwatch, jax.device_get(rates), config.log_every_steps
+        )
         report_progress = periodic_actions.ReportProgress(
             num_train_steps=num_steps, every_steps=config.log_every_steps
         )
@@ -112,38 +122,30 @@ def train_and_evaluate(
         final: dict[str, float] = {}
         for step, batch in enumerate(batches, start=first_step + 1):
             state, measured = program.train_step(state, batch)
-            pending.append(measured)
-            if step == first_step + 1:
-                jax.block_until_ready(measured)
-                stopwatch.start_steps()
+            monitor.add(step, measured)
 
             is_last = step == num_steps
-            save = is_last or told.is_set() or step % config.checkpoint_every_steps == 0
-            log = is_last or step % config.log_every_steps == 0
+            is_told = told_to_end(step)
+            save = is_last or is_told or step % config.checkpoint_every_steps == 0
             evaluate_now = is_last or step % eval_every_steps == 0
-            if log or save or evaluate_now:
-                finished += _fetch(pending, step, checkpoints)
-                stopwatch.count_steps(len(pending))
-                pending = []
-            if log:
-                scalars = {f"train_{name}": value for name, value in _mean(finished).items()}
-                scalars["learning_rate"] = float(program.learning_rate(step - 1))
-                scalars["steps_per_second"] = stopwatch.steps_per_second()
-                writer.write_scalars(step, scalars)
-                finished = []
+            # Only the first step, which is compiled, and whoever wants the state wait for it.
+            wait = save or evaluate_now or step == first_step + 1
+            wrote = monitor.read(ahead=0 if wait else STEPS_AHEAD)
             if evaluate_now:
                 final = evaluate(state)
                 writer.write_scalars(step, {f"test_{name}": value for name, value in final.items()})
+            if evaluate_now or step == first_step + 1:
                 stopwatch.start_steps()
             report_progress(step)
-            if log or save or evaluate_now:
+            if wrote or evaluate_now:
                 writer.flush()
             if save:
                 checkpoints.save(parallel.first_replica(state), stopwatch.progress())
-            if told.is_set() and not is_last:
+            if is_told and not is_last:
                 checkpoints.wait()
                 logging.info("told to end: saved at step %d", step)
                 writer.close()
+                processes.barrier("told to end")
                 return None
         writer.close()
         checkpoints.wait()
@@ -165,52 +167,15 @@ def train_and_evaluate(
             "epochs": config.epochs,
             "train_seconds": round(stopwatch.train_seconds(), 3),
             "examples_per_second": round(stopwatch.steps_per_second() * config.data.batch_size, 1),
+            "processes": jax.process_count(),
             "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
             "versions": _versions(),
             "command": shlex.join(["python", *sys.orig_argv[1:]]),
         }
-        folder.write_result(result)
+        if is_first:
+            folder.write_result(result)
+        processes.barrier("the end of training")
         return result
-
-
-class Stopwatch:
-    """Seconds of training over all processes that took part in a run."""
-
-    def __init__(self, train_seconds: float = 0.0, step_seconds: float = 0.0, steps: int = 0):
-        """Goes on from what an earlier process counted (`progress`)."""
-        self._before = train_seconds
-        self._step_seconds = step_seconds
-        self._steps = steps
-        self._begin = time.monotonic()
-        self._mark: float | None = None
-
-    def start_steps(self) -> None:
-        """Steps from here on are timed; compilation and evaluation lie before."""
-        self._mark = time.monotonic()
-
-    def count_steps(self, steps: int) -> None:
-        """Adds the time since the last mark as that of `steps` steps."""
-        if self._mark is not None:
-            now = time.monotonic()
-            self._step_seconds += now - self._mark
-            self._steps += steps
-            self._mark = now
-
-    def train_seconds(self) -> float:
-        """Wall time from the first step, compilation and evaluations included."""
-        return self._before + time.monotonic() - self._begin
-
-    def steps_per_second(self) -> float:
-        """Of the timed steps; 0 where there is none."""
-        return self._steps / self._step_seconds if self._steps else 0.0
-
-    def progress(self) -> dict[str, Any]:
-        """What the next process needs to go on."""
-        return {
-            "train_seconds": self.train_seconds(),
-            "step_seconds": self._step_seconds,
-            "steps": self._steps,
-        }
 
 
 def _evaluation(
@@ -231,55 +196,16 @@ def _evaluation(
                 num_hosts=jax.process_count(),
             )
         )
-        measured = [program.eval_step(state, batch) for batch in batches]
-        collections = list(map(parallel.first_replica, measured))
-        return _mean(collections) | {"examples": sum(float(c.accuracy.count) for c in collections)}
+        ahead: collections.deque[metrics.Evaluation] = collections.deque()
+        read = []
+        for batch in batches:
+            ahead.append(program.eval_step(state, batch))
+            if len(ahead) > STEPS_AHEAD:
+                read.append(parallel.first_replica(ahead.popleft()))
+        read += map(parallel.first_replica, ahead)
+        return mean(read) | {"examples": sum(float(c.accuracy.count) for c in read)}
 
     return evaluate
-
-
-def _mean(collections: list[clu_metrics.Collection]) -> dict[str, float]:
-    """Each metric over all that the collections counted."""
-    total = functools.reduce(lambda one, other: one.merge(other), collections)
-    return {name: float(value) for name, value in total.compute().items()}
-
-
-def _fetch(
-    pending: list[metrics.Training], step: int, checkpoints: Checkpoints
-) -> list[metrics.Training]:
-    """The metrics of the steps up to and including `step`, on the host.
-
-    Raises:
-        DivergedError: at the first of them whose loss or gradient is not finite.
-    """
-    collections = list(map(parallel.first_replica, pending))
-    for at, collection in enumerate(collections, start=step - len(collections) + 1):
-        values = collection.compute()
-        bad = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
-        if bad:
-            checkpoints.wait()
-            good = checkpoints.latest_step
-            last = checkpoints.directory / str(good) if good is not None else "none was saved"
-            raise DivergedError(
-                f"{bad[0]}={float(values[bad[0]])} at step {at}; last good checkpoint: {last}. "
-                "A lower optimizer.learning_rate or optimizer.clip_norm may help"
-            )
-    return collections
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that is set when the process is told to end; the signal itself is held off."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        # Signals can only be handled by the main thread.
-        yield told
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _versions() -> dict[str, str]:

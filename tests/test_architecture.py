@@ -9,17 +9,19 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # What each part may import of the others; what is not listed may import nothing of ours.
 ALLOWED = {
-    "smh_jax.main": {"cli", "train"},
+    "smh_jax.main": {"cli", "processes", "train"},
     "smh_jax.inspect": {"cli", "config", "manifest", "models", "run"},
-    "smh_jax.cli": {"train"},
+    "smh_jax.cli": {"errors", "processes"},
     "smh_jax.train": {
-        *("checkpoint", "config", "data", "metrics", "parallel", "program", "run", "step"),
-        "workdir",
+        *("checkpoint", "config", "data", "metrics", "monitor", "parallel", "processes"),
+        *("program", "run", "step", "workdir"),
     },
+    "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
     "smh_jax.program": {"metrics", "optim", "parallel", "run", "step"},
     "smh_jax.run": {"config", "data", "losses", "manifest", "methods", "models", "parallel"},
     "smh_jax.workdir": {"config", "manifest"},
-    "smh_jax.checkpoint": {"step"},
+    "smh_jax.checkpoint": {"errors", "step"},
+    "smh_jax.processes": {"errors"},
     "smh_jax.step": {"config", "losses", "manifest", "methods", "metrics", "parallel"},
     "smh_jax.losses": {"manifest", "methods"},
     "smh_jax.optim": {"config", "methods"},

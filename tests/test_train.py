@@ -20,8 +20,9 @@ from smh_jax import config as configs
 from smh_jax import data, methods, metrics, parallel
 from smh_jax.checkpoint import Checkpoints
 from smh_jax.data import local_files
+from smh_jax.errors import DivergedError
 from smh_jax.run import build
-from smh_jax.train import DivergedError, train_and_evaluate
+from smh_jax.train import train_and_evaluate
 from tests.conftest import ROOT
 from tests.small import digits_config
 
