@@ -34,6 +34,7 @@ ALLOWED = {
     },
     "smh_jax.artifact": {"losses", "manifest", "methods", "models"},
     "smh_jax.width_multiplier": {"manifest", "models"},
+    "smh_jax.on_the_fly": {"manifest", "methods"},
     "smh_jax.manifest": {"initial_values"},
 }
 

@@ -69,6 +69,20 @@ class Method(abc.ABC):
         """
         raise ValueError(f"method {self.name} cannot be fitted to given weights; smh and dense can")
 
+    def materialize_part(
+        self, variables: Variables, first: int, last: int, zero: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The hashed tensors `first` to `last - 1` of `materialize`, by name.
+
+        Args:
+            variables: of the method.
+            first, last: range of the hashed tensors in order of creation.
+            zero: an int32 scalar that is 0, which the compiler does not know. The generated tensors
+                depend on it, so that they are not generated before it is there.
+        """
+        leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
+        return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
+
     def penalty(self, variables: Variables) -> jax.Array:
         """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
         del variables
@@ -136,6 +150,11 @@ def matching_leaves(manifest: Manifest, params: Params) -> dict[str, Any]:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
     return {name: found[name] for name in wanted}
+
+
+def tie(tree: Any, zero: jax.Array) -> Any:
+    """The same values, which now depend on an int32 scalar that is 0."""
+    return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
 
 
 def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Array]:
@@ -269,20 +288,45 @@ class PooledMethod(Method):
 
     def materialize(self, variables: Variables) -> Params:
         """See `Method.materialize`."""
-        hashed = self.manifest.hashed
-        leaves: dict[str, jax.Array] = dict(variables["stored"])
-        scales: Sequence[Any] = [1.0] * len(hashed)
+        weights = self.generate(variables["pools"])
+        made = self._scaled(variables, weights, 0, len(self.manifest.hashed))
+        return self.manifest.tree({**variables["stored"], **made})
+
+    def materialize_part(
+        self, variables: Variables, first: int, last: int, zero: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `Method.materialize_part`."""
+        weights = self.generate_part(variables["pools"], first, last, zero)
+        return self._scaled(variables, weights, first, last)
+
+    def generate_part(
+        self, pools: Any, first: int, last: int, zero: jax.Array
+    ) -> Sequence[jax.Array]:
+        """The tensors `first` to `last - 1` of `generate`, from no more of the pools than needed.
+
+        Args:
+            pools: of `init_pools`.
+            first, last, zero: see `Method.materialize_part`.
+        """
+        return self.generate(tie(pools, zero))[first:last]
+
+    def _scaled(
+        self, variables: Variables, weights: Sequence[jax.Array], first: int, last: int
+    ) -> dict[str, jax.Array]:
+        """The hashed tensors of a range, by name, from their weights of unit variance."""
+        leaves: dict[str, jax.Array] = {}
+        tensors = self.manifest.hashed[first:last]
+        scales: Sequence[Any] = [1.0] * len(tensors)
         if self.scale == "learnable":
-            scales = cut(variables["scales"], self.scale_sizes)
+            begin, sizes = sum(self.scale_sizes[:first]), self.scale_sizes[first:last]
+            scales = cut(variables["scales"][begin : begin + sum(sizes)], sizes)
         modify = modifiers.BY_NAME[self.modifier]
-        for tensor, weight, scale in zip(
-            hashed, self.generate(variables["pools"]), scales, strict=True
-        ):
+        for tensor, weight, scale in zip(tensors, weights, scales, strict=True):
             if self.scale == "learnable":
                 scale = scale.reshape((1,) * (len(tensor.shape) - 1) + (-1,)[: len(tensor.shape)])
             constant = tensor.initial.stddev or 1.0
             leaves[tensor.name] = (modify(weight) * (constant * scale)).astype(tensor.dtype)
-        return self.manifest.tree(leaves)
+        return leaves
 
 
 def check_choice(field: str, value: Any, choices: Sequence[str]) -> None:

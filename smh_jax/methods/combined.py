@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -73,7 +74,17 @@ class Combined(PooledMethod):
 
     def generate(self, pools: dict[str, Any]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
-        generated = [m.generate(pools[str(i)]) for i, m in enumerate(self.methods)]
+        return self._combine([m.generate(pools[str(i)]) for i, m in enumerate(self.methods)])
+
+    def generate_part(
+        self, pools: dict[str, Any], first: int, last: int, zero: jax.Array
+    ) -> list[jax.Array]:
+        """See `PooledMethod.generate_part`."""
+        return self._combine(
+            [m.generate_part(pools[str(i)], first, last, zero) for i, m in enumerate(self.methods)]
+        )
+
+    def _combine(self, generated: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
         if self.reducer == "product":
             return [math.prod(weights) for weights in zip(*generated, strict=True)]
         factor = len(self.parts) ** -0.5

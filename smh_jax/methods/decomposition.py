@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.methods import distributions, ranks
-from smh_jax.methods.base import PooledMethod
+from smh_jax.methods.base import PooledMethod, tie
 from smh_jax.methods.tensor_network import Network
 
 Factors = tuple[jax.Array, ...]
@@ -82,3 +82,17 @@ class Decomposition(PooledMethod):
             self.networks[tensor.name].contract(pools[tensor.name]).reshape(tensor.shape)
             for tensor in self.manifest.hashed
         ]
+
+    def generate_part(
+        self, pools: dict[str, Factors], first: int, last: int, zero: jax.Array
+    ) -> list[jax.Array]:
+        """See `PooledMethod.generate_part`."""
+        weights = []
+        for tensor in self.manifest.hashed[first:last]:
+            factors = list(pools[tensor.name])
+            if len(factors) > 1:
+                smallest = min(range(len(factors)), key=lambda i: factors[i].size)
+                factors[smallest] = tie(factors[smallest], zero)
+            weight = self.networks[tensor.name].contract(tuple(factors))
+            weights.append(weight.reshape(tensor.shape))
+        return weights

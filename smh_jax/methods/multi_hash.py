@@ -1,6 +1,7 @@
 """Unstructured multi-hashing: each weight reduces K variables that K hash functions choose."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -66,19 +67,27 @@ class MultiHash(PooledMethod):
 
     def generate(self, pools: jax.Array) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
-        hashed = self.manifest.hashed
-        sizes = [size for part in self.pool_sizes for size in part]
-        separate = iter(cut(pools, sizes))
-        if not self.per_layer:
-            return tile(self._reduce(separate, 0, self.manifest.num_hashed), hashed)
-        offsets = self.manifest.offsets
-        return [self._reduce(separate, offsets[t.name], t.size).reshape(t.shape) for t in hashed]
+        return self.generate_part(pools, 0, len(self.manifest.hashed), 0)
 
-    def _reduce(self, pools, first: int, count: int) -> jax.Array:
-        """Weights `first` to `first + count - 1` from the next K of the pools."""
+    def generate_part(
+        self, pools: jax.Array, first: int, last: int, zero: jax.Array | int
+    ) -> list[jax.Array]:
+        """See `PooledMethod.generate_part`."""
+        tensors = self.manifest.hashed[first:last]
+        offsets = self.manifest.offsets
+        parts = _nested(cut(pools, [s for part in self.pool_sizes for s in part]), self.num_hashes)
+        if self.per_layer:
+            return [
+                self._reduce(part, offsets[t.name] + zero, t.size).reshape(t.shape)
+                for part, t in zip(parts[first:last], tensors, strict=True)
+            ]
+        count = sum(tensor.size for tensor in tensors)
+        return tile(self._reduce(parts[0], offsets[tensors[0].name] + zero, count), tensors)
+
+    def _reduce(self, pools: Sequence[jax.Array], first: jax.Array | int, count: int) -> jax.Array:
+        """Weights `first` to `first + count - 1` from K pools."""
         total = None
-        for k in range(self.num_hashes):
-            pool = next(pools)
+        for k, pool in enumerate(pools):
             hashes = hash_function(k, first, count, self.hash_seed)
             values = pool.at[hashes % jnp.uint32(pool.size)].get(mode="promise_in_bounds")
             if self.signs:
@@ -92,13 +101,17 @@ class MultiHash(PooledMethod):
         return total
 
 
-def hash_function(k: int, first: int, count: int, seed: int = 0) -> jax.Array:
+def _nested(flat: Sequence[jax.Array], size: int) -> list[Sequence[jax.Array]]:
+    return [flat[i : i + size] for i in range(0, len(flat), size)]
+
+
+def hash_function(k: int, first: jax.Array | int, count: int, seed: int = 0) -> jax.Array:
     """The k-th hash of the indices `first` to `first + count - 1`: uint32, uniform on all values.
 
     Two rounds of MurmurHash3's finalizer (Appleby, public domain), keyed between them. Integer
     arithmetic only: the same on every machine.
     """
-    indices = jnp.arange(count, dtype=jnp.uint32) + jnp.uint32(first)
+    indices = jnp.arange(count, dtype=jnp.uint32) + jnp.asarray(first).astype(jnp.uint32)
     key = _mix_int(_mix_int(seed + 0x9E3779B9) ^ (k * 0x85EBCA6B + 1))
     return _mix(_mix(indices ^ jnp.uint32(key)) + jnp.uint32(_mix_int(key ^ 0x27D4EB2F)))
 

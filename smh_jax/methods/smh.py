@@ -1,6 +1,7 @@
 """Structured Multi-Hashing: all hashed weights in one matrix that is a product of two thin ones."""
 
 import dataclasses
+import itertools
 import math
 from functools import cached_property
 from typing import ClassVar
@@ -19,6 +20,10 @@ from smh_jax.methods.base import (
     matching_leaves,
     tile,
 )
+
+# Where a part of the matrix lies in whole rows that have more entries than the part by this share,
+# its first and last rows are made apart.
+_MAX_WASTE = 0.125
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,14 +144,7 @@ class SMH(PooledMethod):
 
     def generate(self, pools: dict[str, jax.Array]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
-        product = jnp.matmul(
-            pools["u"],
-            pools["v"],
-            precision=self.precision,
-            # Products of bfloat16 factors add up in float32.
-            preferred_element_type=jnp.promote_types(pools["u"].dtype, jnp.float32),
-        )
-        return self.arrange(product)
+        return self.arrange(self._product(pools["u"], pools["v"]))
 
     def arrange(self, product: jax.Array) -> list[jax.Array]:
         """The unscaled weights in the product of the pools, `[n, n]` or `[blocks, n, n]`."""
@@ -204,3 +202,65 @@ class SMH(PooledMethod):
         if self.scale == "learnable":
             variables["scales"] = jnp.asarray(found.scales, jnp.float32)
         return variables
+
+    def generate_part(
+        self, pools: dict[str, jax.Array], first: int, last: int, zero: jax.Array
+    ) -> list[jax.Array]:
+        """See `PooledMethod.generate_part`: from the rows of U that the tensors lie in."""
+        tensors = self.manifest.hashed[first:last]
+        start = self.manifest.offsets[tensors[0].name]
+        end = start + sum(tensor.size for tensor in tensors)
+        rows, columns = self.matrix_shape
+        per_block = min(self.block_weights, rows * columns)
+        num_entries = self.blocks * per_block
+        pieces = []
+        while start < end:
+            if start >= num_entries and self.index == "padding":
+                dtype = jnp.promote_types(pools["u"].dtype, jnp.float32)
+                pieces.append(jnp.full(end - start, self.padding_value, dtype))
+                break
+            block, entry = divmod(start % num_entries, per_block)
+            count = min(end - start, per_block - entry)
+            pieces.append(self._entries(pools, block, entry, entry + count, zero))
+            start += count
+        return tile(jnp.concatenate(pieces), tensors)
+
+    def _entries(
+        self, pools: dict[str, jax.Array], block: int, first: int, last: int, zero: jax.Array
+    ) -> jax.Array:
+        """Entries `first` to `last - 1` of a block's matrix, row-major."""
+        u, v = (pools[key].reshape(self.blocks, *pools[key].shape[-2:]) for key in "uv")
+        # In either layout an entry's position counts through (i, k, j, l), where (i, j) is a row of
+        # U and (k, l) a column of V.
+        num_j, num_k, num_l = 1, v.shape[2], 1
+        if self.layout == "kronecker":
+            (_, num_j), (num_k, num_l) = map(rectangles.factor, self.matrix_shape)
+        per_i, per_k = num_k * num_j * num_l, num_j * num_l
+        i, end_i = first // per_i, -(-last // per_i)
+        k, end_k = 0, num_k
+        if end_i - i == 1:
+            k, end_k = (first - i * per_i) // per_k, -(-(last - i * per_i) // per_k)
+        elif (end_i - i) * per_i > (1 + _MAX_WASTE) * (last - first):
+            inner = range(-(-first // per_i) * per_i, last + 1, per_i)
+            cuts = sorted({first, inner[0], inner[-1], last})
+            parts = [self._entries(pools, block, *cut, zero) for cut in itertools.pairwise(cuts)]
+            return jnp.concatenate(parts)
+        u = jax.lax.dynamic_slice(
+            u, (block, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
+        )
+        v = jax.lax.dynamic_slice(
+            v, (block, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
+        )
+        product = self._product(u[0], v[0])
+        product = product.reshape(end_i - i, num_j, end_k - k, num_l).transpose(0, 2, 1, 3)
+        skipped = first - i * per_i - k * per_k
+        return jnp.ravel(product)[skipped : skipped + last - first]
+
+    def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.matmul(
+            u,
+            v,
+            precision=self.precision,
+            # Products of bfloat16 factors add up in float32.
+            preferred_element_type=jnp.promote_types(u.dtype, jnp.float32),
+        )
