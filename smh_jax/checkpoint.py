@@ -38,6 +38,12 @@ class Checkpoints:
         if kind is None or not issubclass(kind, PeerError):
             self._manager.close()
 
+    @staticmethod
+    def any_in(workdir: pathlib.Path) -> bool:
+        """Whether there is a complete checkpoint; creates nothing."""
+        directory = workdir / "checkpoints"
+        return directory.exists() and bool(ocp.utils.checkpoint_steps(directory))
+
     @property
     def latest_step(self) -> int | None:
         """Step of the latest complete checkpoint, or None."""

@@ -193,11 +193,39 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """Learning from another run's logits beside the labels.
+
+    Attributes:
+        teacher: folder of a run on the same images, whose logits are learned from; None for none.
+        temperature: by which the logits of both are divided.
+        weight: share of the teacher in the loss; the rest is that of the labels.
+    """
+
+    teacher: str | None = None
+    temperature: float = 4.0
+    weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"distillation.temperature={self.temperature} must be above 0")
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"distillation.weight={self.weight} must be in (0, 1]")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run.
 
     Attributes:
         model, method, data, optimizer: see there.
+        distillation: see there.
+        init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
+            whose variables and batch statistics are the first ones; None draws them.
+        pool_precision: 'float32', 'bfloat16', 'int8' or 'int4', to which the pools are rounded
+            whenever weights are made of them, as an export at this precision will round them
+            (quantization-aware training). The gradient goes straight through to the pools, which
+            are kept as they are.
         seed: of initial values, order of examples, augmentation and dropout.
         epochs: passes over the training split; steps follow from it.
         batch_norm: 'local' normalises with the statistics of each device's share of the batch,
@@ -214,6 +242,9 @@ class Config:
     method: MethodConfig
     data: DataConfig
     optimizer: OptimizerConfig
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    init_from: str | None = None
+    pool_precision: str = "float32"
     seed: int = 0
     epochs: float = 1.0
     batch_norm: str = "local"
@@ -225,6 +256,12 @@ class Config:
 
     def __post_init__(self) -> None:
         _choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
+        _choice("pool_precision", self.pool_precision, ("float32", "bfloat16", "int8", "int4"))
+        if self.pool_precision != "float32" and self.method.name == "dense":
+            raise ValueError(
+                f"pool_precision={self.pool_precision!r} must be 'float32' for method 'dense', "
+                "which has no pools"
+            )
         for field in (
             *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"),
             "batch_norm_group_size",

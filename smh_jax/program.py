@@ -9,6 +9,7 @@ import jax
 import optax
 
 from smh_jax import metrics, optim, parallel
+from smh_jax.distillation import Distillation
 from smh_jax.run import Run
 from smh_jax.step import Batch, TrainState, eval_step, init_state, train_step
 
@@ -34,13 +35,32 @@ class Program:
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
 
 
-def build(run: Run, num_examples: int, devices: Sequence[jax.Device] | None = None) -> Program:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+    """A model to learn from.
+
+    Attributes:
+        distillation: its module, and how it is learned from.
+        collections: its 'params', made once, and its batch statistics.
+    """
+
+    distillation: Distillation
+    collections: dict[str, Any]
+
+
+def build(
+    run: Run,
+    num_examples: int,
+    devices: Sequence[jax.Device] | None = None,
+    teacher: Teacher | None = None,
+) -> Program:
     """The program of a run; nothing is computed or compiled yet.
 
     Args:
         run: built from its configuration.
         num_examples: of the training split.
         devices: to compile for in place of those of this program.
+        teacher: to learn from beside the labels.
     """
     config = run.config
     steps_per_epoch = num_examples / config.data.batch_size
@@ -53,6 +73,20 @@ def build(run: Run, num_examples: int, devices: Sequence[jax.Device] | None = No
     )
     optimizer = optim.create(config.optimizer, learning_rate)
     static: dict[str, Any] = {"model": run.model, "method": run.method}
+    made = {"pool_precision": config.pool_precision}
+    mapped_step = parallel.map_replicas(
+        functools.partial(
+            train_step,
+            **static,
+            **made,
+            optimizer=optimizer,
+            config=config.optimizer,
+            seed=config.seed,
+            distillation=None if teacher is None else teacher.distillation,
+        ),
+        donate_state=True,
+        devices=devices,
+    )
     return Program(
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
@@ -65,18 +99,14 @@ def build(run: Run, num_examples: int, devices: Sequence[jax.Device] | None = No
             seed=config.seed,
             ema=config.optimizer.ema_decay is not None,
         ),
-        train_step=parallel.map_replicas(
-            functools.partial(
-                train_step,
-                **static,
-                optimizer=optimizer,
-                config=config.optimizer,
-                seed=config.seed,
-            ),
-            donate_state=True,
-            devices=devices,
-        ),
+        train_step=mapped_step if teacher is None else _taught(mapped_step, teacher),
         eval_step=parallel.map_replicas(
-            functools.partial(eval_step, **static), donate_state=False, devices=devices
+            functools.partial(eval_step, **static, **made), donate_state=False, devices=devices
         ),
     )
+
+
+def _taught(step: Callable[..., Any], teacher: Teacher) -> Callable[[TrainState, Batch], Any]:
+    """The step with the teacher's weights, which stay on the devices."""
+    collections = parallel.replicate(teacher.collections)
+    return lambda state, batch: step(state, batch, collections)

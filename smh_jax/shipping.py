@@ -7,16 +7,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 from absl import logging
 
 import smh_jax
 from smh_jax import artifact as artifacts
-from smh_jax import data
+from smh_jax import data, trained
 from smh_jax.artifact import Artifact
-from smh_jax.checkpoint import Checkpoints
 from smh_jax.config import DataConfig, from_config_dict, to_json_dict
-from smh_jax.run import build
 from smh_jax.workdir import Workdir
 
 
@@ -26,24 +23,16 @@ def from_run(workdir: str | os.PathLike[str]) -> Artifact:
     Raises:
         ValueError: if there is no trained run.
     """
+    found = trained.read(workdir)
     folder = Workdir(workdir)
-    config, manifest = folder.read()
-    # Neither the devices nor how batch norm was averaged over them are of concern any more.
-    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
-    run = build(local, manifest, num_devices=1)
-    with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints:
-        if checkpoints.latest_step is None:
-            raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
-        state = checkpoints.read()
-    result = folder.result() or {}
-    if result.get("steps") != int(state["step"]):
-        logging.warning("the run is not complete: this is its step %d", state["step"])
-    averages = state.get("ema")
-    trained = state if averages is None else averages
+    config, _ = folder.read()
+    run, result = found.run, folder.result() or {}
+    if result.get("steps") != found.step:
+        logging.warning("the run is not complete: this is its step %d", found.step)
     return Artifact(
         method=run.method,
-        stored=_like(run.method.abstract_variables, trained["variables"]),
-        model_state=trained["model_state"],
+        stored=found.variables,
+        model_state=found.model_state,
         model=artifacts.ModelSpec(
             config.model.name, run.dataset.num_classes, dict(config.model.options)
         ),
@@ -56,27 +45,13 @@ def from_run(workdir: str | os.PathLike[str]) -> Artifact:
         class_names=run.dataset.class_names,
         provenance={
             "config": to_json_dict(config),
-            "steps": int(state["step"]),
+            "steps": found.step,
             "test_accuracy": result.get("test_accuracy"),
             "command": result.get("command"),
             "versions": result.get("versions") or {"smh_jax": smh_jax.__version__},
             "exported_by": shlex.join(["python", *sys.orig_argv[1:]]),
         },
     )
-
-
-def _like(wanted: Any, found: Any) -> Any:
-    """A checkpoint's tree, in which tuples have become lists, in its proper structure and dtypes.
-
-    Raises:
-        ValueError: if it has other leaves.
-    """
-    leaves = jax.tree.leaves(found)
-    shapes = [leaf.shape for leaf in leaves]
-    if shapes != [leaf.shape for leaf in jax.tree.leaves(wanted)]:
-        raise ValueError("the checkpoint has other variables than the run's configuration")
-    tree = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), tree, wanted)
 
 
 def test_batches(config: DataConfig) -> Iterator[dict[str, Any]]:

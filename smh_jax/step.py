@@ -1,5 +1,6 @@
 """The state of a run, and the pure steps that every replica computes."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax import losses, metrics
+from smh_jax.artifact.quantization import fake_quantize
 from smh_jax.config import OptimizerConfig
+from smh_jax.distillation import Distillation
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.parallel import AXIS_NAME
@@ -43,6 +46,11 @@ class TrainState:
     opt_state: optax.OptState
     model_state: dict[str, Any]
     ema: Averages | None = None
+
+    def starting_from(self, variables: Variables, model_state: dict[str, Any]) -> "TrainState":
+        """This state with other variables and model state, and averages that start from them."""
+        ema = None if self.ema is None else _float32(Averages(variables, model_state))
+        return self.replace(variables=variables, model_state=model_state, ema=ema)
 
     def evaluated(self) -> tuple[Variables, dict[str, Any]]:
         """The variables and the model's state with which the run is evaluated and handed on.
@@ -90,26 +98,32 @@ def init_state(
 def train_step(
     state: TrainState,
     batch: Batch,
+    teacher: dict[str, Any] | None = None,
     *,
     model: nn.Module,
     method: Method,
     optimizer: optax.GradientTransformation,
     config: OptimizerConfig,
     seed: int,
+    pool_precision: str = "float32",
+    distillation: Distillation | None = None,
 ) -> tuple[TrainState, metrics.Training]:
     """One update from one replica's part of the batch; to be mapped over `AXIS_NAME`.
 
     Args:
         state: replicated.
         batch: `image` [examples, height, width, channels] and `label` [examples].
+        teacher: collections of the model that is learned from; of a run with `distillation`.
         model, method, optimizer, config, seed: of the run, static.
+        pool_precision, distillation: likewise.
 
     Returns:
         The next state, equal on all replicas, and the metrics of the whole batch.
     """
     microbatches = config.accumulate_steps
     step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-    params, pull_back = jax.vjp(method.materialize, state.variables)
+    make_weights = functools.partial(_make_weights, method, pool_precision)
+    params, pull_back = jax.vjp(make_weights, state.variables)
 
     def microbatch(index: jax.Array | int, part: Batch) -> tuple[Any, dict[str, jax.Array]]:
         """The gradient of the weights and the next model state, and values of each example."""
@@ -125,6 +139,8 @@ def train_step(
                 rngs={"dropout": key},
             )
             loss = losses.cross_entropy(logits, part["label"], config.label_smoothing)
+            if distillation is not None:
+                loss = distillation.mix(loss, logits, teacher, part["image"])
             correct = jnp.argmax(logits, -1) == part["label"]
             return jnp.mean(loss), (dict(model_state), {"loss": loss, "correct": correct})
 
@@ -185,17 +201,30 @@ def _mean_over_parts(
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
 
+def _make_weights(method: Method, pool_precision: str, variables: Variables) -> Params:
+    """All weights, of pools that are rounded as they will be stored."""
+    if pool_precision != "float32":
+        pools = jax.tree.map(lambda pool: fake_quantize(pool, pool_precision), variables["pools"])
+        variables = {**variables, "pools": pools}
+    return method.materialize(variables)
+
+
 def _float32(tree: Averages) -> Averages:
     """An average in bfloat16 would not move: its steps are smaller than half a unit."""
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 
 def eval_step(
-    state: TrainState, batch: Batch, *, model: nn.Module, method: Method
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    method: Method,
+    pool_precision: str = "float32",
 ) -> metrics.Evaluation:
     """Metrics of a batch with a `mask` [examples], over all replicas; see `train_step`."""
     variables, model_state = state.evaluated()
-    params = method.materialize(variables)
+    params = _make_weights(method, pool_precision, variables)
     logits = model.apply({"params": params, **model_state}, batch["image"], train=False)
     return metrics.gather(
         metrics.Evaluation,

@@ -18,7 +18,7 @@ from clu import metric_writers, periodic_actions
 
 import smh_jax
 from smh_jax import config as configs
-from smh_jax import data, metrics, parallel, processes
+from smh_jax import data, metrics, parallel, processes, trained
 from smh_jax.checkpoint import Checkpoints
 from smh_jax.monitor import STEPS_AHEAD, Monitor, Stopwatch, mean
 from smh_jax.program import Program
@@ -54,14 +54,19 @@ def train_and_evaluate(
     processes.check_same("the configuration", repr(config))
     is_first = jax.process_index() == 0
     folder = Workdir(workdir)
-    run = build(config, manifest=folder.check(config))
+    manifest = folder.check(config)
+    source = None if Checkpoints.any_in(folder.path) else trained.first_run(config)
+    if manifest is None and source is not None:
+        manifest = source.run.method.manifest
+    run = build(config, manifest)
+    teacher = trained.teacher(config.distillation, run)
     train_split, eval_split = processes.first_before_others(
         lambda: [
             data.load(run.dataset, split, config.data.data_dir)
             for split in (config.data.train_split, config.data.eval_split)
         ]
     )
-    program = build_program(run, train_split.num_examples)
+    program = build_program(run, train_split.num_examples, teacher=teacher)
     num_steps = program.num_steps
     eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
     state = program.init_state()
@@ -79,6 +84,8 @@ def train_and_evaluate(
             state, progress = checkpoints.restore(state)
             stopwatch = Stopwatch(**progress)
             logging.info("going on from step %d", state.step)
+        elif source is not None:
+            state = state.starting_from(source.variables, source.model_state)
         first_step = int(state.step)
         if first_step > num_steps:
             raise ValueError(

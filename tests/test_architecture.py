@@ -11,18 +11,29 @@ ROOT = pathlib.Path(__file__).parents[1]
 ALLOWED = {
     "smh_jax.main": {"cli", "processes", "train"},
     "smh_jax.inspect": {"cli", "config", "manifest", "models", "run"},
+    "smh_jax.convert": {
+        *("arguments", "checkpoint", "cli", "config", "manifest", "methods", "monitor"),
+        *("params_file", "program", "run", "trained", "workdir"),
+    },
     "smh_jax.cli": {"errors", "processes"},
     "smh_jax.train": {
         *("checkpoint", "config", "data", "metrics", "monitor", "parallel", "processes"),
-        *("program", "run", "step", "workdir"),
+        *("program", "run", "step", "trained", "workdir"),
+    },
+    "smh_jax.trained": {
+        *("checkpoint", "config", "distillation", "manifest", "methods", "program", "run"),
+        "workdir",
     },
     "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
-    "smh_jax.program": {"metrics", "optim", "parallel", "run", "step"},
+    "smh_jax.program": {"distillation", "metrics", "optim", "parallel", "run", "step"},
     "smh_jax.run": {"config", "data", "losses", "manifest", "methods", "models", "parallel"},
     "smh_jax.workdir": {"config", "manifest"},
     "smh_jax.checkpoint": {"errors", "step"},
     "smh_jax.processes": {"errors"},
-    "smh_jax.step": {"config", "losses", "manifest", "methods", "metrics", "parallel"},
+    "smh_jax.step": {
+        *("artifact", "config", "distillation", "losses", "manifest", "methods", "metrics"),
+        "parallel",
+    },
     "smh_jax.losses": {"manifest", "methods"},
     "smh_jax.optim": {"config", "methods"},
     "smh_jax.metrics": {"parallel"},
@@ -30,7 +41,7 @@ ALLOWED = {
     "smh_jax.export": {"artifact", "cli", "shipping"},
     "smh_jax.predict": {"artifact", "cli", "shipping"},
     "smh_jax.shipping": {
-        *("artifact", "checkpoint", "config", "data", "run", "workdir"),
+        *("artifact", "config", "data", "trained", "workdir"),
     },
     "smh_jax.artifact": {"losses", "manifest", "methods", "models"},
     "smh_jax.width_multiplier": {"manifest", "models"},

@@ -1,0 +1,59 @@
+"""Trained Flax models on disk, in the formats in which they are kept."""
+
+import os
+import pathlib
+from typing import Any
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import safetensors.numpy
+
+Collections = dict[str, Any]
+
+
+def read(path: str | os.PathLike[str]) -> Collections:
+    """The collections of a Flax model by name: 'params', and perhaps 'batch_stats' and others.
+
+    Args:
+        path: a file of `flax.serialization.to_bytes` (.msgpack), a safetensors file whose names
+            have '/' or '.' between the keys, or a folder of orbax's StandardCheckpointer. It holds
+            the collections, or the params alone.
+
+    Raises:
+        ValueError: if the file cannot be read, or is of another format. Nothing is ever unpickled.
+    """
+    path = pathlib.Path(path).absolute()
+    if not path.exists():
+        raise ValueError(f"params={path} does not exist")
+    readers = {".msgpack": _read_msgpack, ".safetensors": _read_safetensors}
+    reader = _read_orbax if path.is_dir() else readers.get(path.suffix)
+    if reader is None:
+        raise ValueError(
+            f"params={path} must be a file {' or '.join(readers)}, or a folder of orbax"
+        )
+    try:
+        tree = reader(path)
+    except Exception as error:
+        # What a damaged file brings about in three libraries is of no one type.
+        raise ValueError(f"params={path} cannot be read: {error}") from error
+    if not isinstance(tree, dict) or not tree:
+        raise ValueError(f"params={path} holds no tree of named tensors")
+    return tree if "params" in tree else {"params": tree}
+
+
+def _read_msgpack(path: pathlib.Path) -> Any:
+    return flax.serialization.msgpack_restore(path.read_bytes())
+
+
+def _read_safetensors(path: pathlib.Path) -> Any:
+    flat = safetensors.numpy.load_file(path)
+    separator = "/" if any("/" in name for name in flat) else "."
+    return flax.traverse_util.unflatten_dict(flat, sep=separator)
+
+
+def _read_orbax(path: pathlib.Path) -> Any:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return jax.tree.map(np.asarray, checkpointer.restore(path))
