@@ -65,7 +65,8 @@ def first_replica(tree: Tree) -> Tree:
     Computes nothing on a device, where it would have to queue behind what was dispatched since.
     """
     shards = jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
-    return jax.tree.map(lambda shard: shard[0], shards)
+    # Copied, since on a CPU it may be the device's own memory, which could then not be donated.
+    return jax.tree.map(lambda shard: np.array(shard[0]), shards)
 
 
 def to_devices(batches: Iterable[Tree]) -> Iterator[Tree]:

@@ -1,0 +1,272 @@
+"""Runs of several processes: the numbers of one, every example once, and how they end."""
+
+import collections
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from smh_jax import config as configs
+from smh_jax import data, processes
+from tests.conftest import ROOT
+from tests.small import digits_config
+from tests.test_train import assert_equal_states, final_state, rows, saved_steps
+
+NUM_STEPS = 23
+NUM_EXAMPLES = 1437
+
+# The ordinary command, which notes the examples that it sees and may be slow from a step on.
+WORKER = """
+import hashlib, json, pathlib, sys, time
+from smh_jax import cli, data, main, processes
+
+seen, slow_from = pathlib.Path(sys.argv.pop(1)), int(sys.argv.pop(1))
+processes._TIMEOUTS["heartbeat_timeout_seconds"] = 10
+train_batches = data.train_batches
+
+def noted(*args, first_step, **options):
+    batches = train_batches(*args, first_step=first_step, **options)
+    for step, batch in enumerate(batches, start=first_step + 1):
+        rows = [hashlib.sha1(image.tobytes()).hexdigest() for image in batch["image"]]
+        with seen.open("a") as file:
+            file.write(json.dumps({"step": step, "rows": rows}) + "\\n")
+        if step > slow_from:
+            time.sleep(1.0)
+        yield batch
+
+data.train_batches = noted
+cli.run(main.main)
+"""
+
+
+def start(config, folder, *, num_processes, devices, slow_from=NUM_STEPS, name="run"):
+    """Starts all processes of a run with this configuration in `folder/name`."""
+    (folder / "config.json").write_text(json.dumps(configs.to_json_dict(config)))
+    (folder / "config.py").write_text(
+        "import json, pathlib\n"
+        "from smh_jax import config\n"
+        "def get_config():\n"
+        "    content = (pathlib.Path(__file__).parent / 'config.json').read_text()\n"
+        "    return config.to_config_dict(config.from_config_dict(json.loads(content)))\n"
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = [f"--coordinator_address=localhost:{port}", f"--num_processes={num_processes}"]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", WORKER, str(folder / f"{name}.seen{process}")),
+                *(str(slow_from), f"--config={folder / 'config.py'}", f"--workdir={folder / name}"),
+                *([*together, f"--process_id={process}"] if num_processes > 1 else []),
+            ],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "PYTHONPATH": str(ROOT),
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(num_processes)
+    ]
+
+
+def finish(running, seconds=300):
+    """Return codes, outputs and errors of all processes, when they have ended."""
+    ends = [process.communicate(timeout=seconds) for process in running]
+    return [process.returncode for process in running], ends
+
+
+def wait_for_checkpoint(workdir, step, running):
+    deadline = time.monotonic() + 200
+    while not any(saved >= step for saved in saved_steps(workdir)):
+        assert time.monotonic() < deadline, "no checkpoint"
+        for process in running:
+            assert process.poll() is None, process.communicate()[1][-4000:]
+        time.sleep(0.05)
+
+
+def seen(folder, name, process):
+    """The rows of every step, the latest where a step was taken twice."""
+    lines = (folder / f"{name}.seen{process}").read_text().splitlines()
+    return {entry["step"]: entry["rows"] for entry in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def scenario(digits_dir, tmp_path_factory):
+    """One undisturbed process with four devices, and two with two, one of which is killed.
+
+    The pair is started again. All pass once through the data, and a little further.
+    """
+    folder = tmp_path_factory.mktemp("processes")
+    config = digits_config(
+        digits_dir,
+        batch_norm="synced",
+        data__augmentation="none",
+        epochs=NUM_STEPS / (NUM_EXAMPLES / 64),
+        log_every_steps=1,
+        optimizer__ema_decay=0.99,
+    )
+    alone = start(config, folder, num_processes=1, devices=4, name="alone")
+    codes, ends = finish(alone)
+    assert codes == [0], ends[0][1][-4000:]
+    pair = start(config, folder, num_processes=2, devices=2, slow_from=8, name="pair")
+    wait_for_checkpoint(folder / "pair", 8, pair)
+    pair[1].send_signal(signal.SIGKILL)
+    killed = finish(pair, seconds=60)
+    saved = saved_steps(folder / "pair")[-1]
+    pair = start(config, folder, num_processes=2, devices=2, name="pair")
+    codes, ends = finish(pair)
+    assert codes == [0, 0], ends[0][1][-4000:] + ends[1][1][-4000:]
+    return types.SimpleNamespace(
+        folder=folder, config=config, killed=killed, saved=saved, ends=ends
+    )
+
+
+def test_two_processes_give_the_numbers_of_one(scenario):
+    alone, pair = (rows(scenario.folder / name) for name in ("alone", "pair"))
+    assert [row["step"] for row in pair] == list(range(1, NUM_STEPS + 1))
+    for one, two in zip(alone, pair, strict=True):
+        assert one.keys() == two.keys()
+        for name in one.keys() - {"steps_per_second"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-4), (name, one["step"])
+    losses = [row["train_loss"] for row in alone]
+    assert max(losses) > 1.02 * min(losses)
+    assert pair[-1]["test_examples"] == 360
+
+
+def test_two_processes_leave_the_checkpoint_of_one(scenario):
+    alone, pair = (final_state(scenario.folder / name) for name in ("alone", "pair"))
+    assert alone.keys() == pair.keys()
+    assert any("ema" in name for name in alone)
+    for name, leaf in alone.items():
+        np.testing.assert_allclose(pair[name], leaf, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert alone["['step']"] == NUM_STEPS
+
+
+def test_every_example_is_seen_once_per_epoch(scenario, digits_dir):
+    alone = seen(scenario.folder, "alone", 0)
+    pair = [seen(scenario.folder, "pair", process) for process in (0, 1)]
+    for step in range(1, NUM_STEPS + 1):
+        assert len(pair[0][step]) == len(pair[1][step]) == 32
+        assert pair[0][step] + pair[1][step] == alone[step]
+    stream = [row for step in sorted(alone) for row in alone[step]]
+    epoch = collections.Counter(stream[:NUM_EXAMPLES])
+    split = data.load(data.describe("digits", digits_dir), "train", digits_dir)
+    distinct = collections.Counter(image.tobytes() for image in split.images)
+    assert sorted(epoch.values()) == sorted(distinct.values())
+    assert len(epoch) > 1400
+
+
+def test_a_killed_process_ends_the_other(scenario):
+    (survivor, killed), ends = scenario.killed
+    assert killed == -signal.SIGKILL
+    assert survivor not in (0, None)
+    errors = ends[0][1]
+    ours = "error: process 0 of 2 cannot go on: another one has ended"
+    heartbeat = "Terminating process because the JAX distributed service detected fatal errors"
+    assert ours in errors or heartbeat in errors, errors[-4000:]
+    assert 8 <= scenario.saved < NUM_STEPS
+
+
+def test_files_are_written_once(scenario):
+    workdir = scenario.folder / "pair"
+    result = json.loads((workdir / "result.json").read_text())
+    assert (result["processes"], result["devices"]) == (2, "4 cpu")
+    assert not (workdir / "result.1.json").exists()
+    # Of each start one file of events.
+    assert len(list(workdir.glob("events.*"))) == 2
+    printed = scenario.ends[0][0]
+    assert json.loads(printed[printed.index("{") :]) == result
+    assert "test_accuracy" not in scenario.ends[1][0]
+    assert "going on from step" not in scenario.ends[1][1]
+    assert f"going on from step {scenario.saved}" in scenario.ends[0][1]
+
+
+def test_a_pair_that_has_ended_is_not_repeated(scenario):
+    before = (scenario.folder / "pair" / "metrics.jsonl").read_bytes()
+    again = start(scenario.config, scenario.folder, num_processes=2, devices=2, name="pair")
+    assert finish(again)[0] == [0, 0]
+    assert (scenario.folder / "pair" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_process_whose_peers_do_not_come(run_python):
+    code = (
+        "from smh_jax import processes\n"
+        "processes.initialize('localhost:1', 2, 1, connect_seconds=2)\n"
+    )
+    done = run_python("-c", code, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: not all of the --num_processes=2 processes came to "
+        "--coordinator_address=localhost:1 within 2 seconds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("host:1", 2, None), "several processes need --process_id, too"),
+        ((None, 2, 0), "several processes need --coordinator_address, too"),
+        (("host:1", 2, 2), "--process_id=2 must be one of 0 to 1 for --num_processes=2"),
+        (("host", 2, 0), "--coordinator_address=host must be host:port"),
+    ],
+)
+def test_impossible_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processes.initialize(*arguments)
+
+
+def test_no_arguments_are_a_single_process():
+    processes.initialize()
+    assert not jax.distributed.is_initialized()
+
+
+def test_numbers_of_processes_and_devices_that_do_not_fit(monkeypatch):
+    device = collections.namedtuple("device", "process_index")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="--num_processes=3, but process 0 was started for 2"):
+        processes._check_devices(3)
+    monkeypatch.setattr(jax, "devices", lambda: [device(0), device(0), device(1)])
+    with pytest.raises(ValueError, match="the 2 processes have 2, 1 devices"):
+        processes._check_devices(2)
+    monkeypatch.setattr(jax, "devices", lambda: [device(0), device(1)])
+    processes._check_devices(2)
+
+
+def test_processes_that_disagree(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    gather = processes.multihost_utils
+    monkeypatch.setattr(gather, "process_allgather", lambda own: np.stack([own, own, own]))
+    processes.check_same("the configuration", "a")
+    monkeypatch.setattr(gather, "process_allgather", lambda own: np.stack([own, own, own + 1]))
+    with pytest.raises(ValueError, match="the configuration is not the same in all 3 processes: d"):
+        processes.check_same("the configuration", "a")
+
+
+@pytest.mark.slow
+def test_a_pair_of_which_one_is_told_to_end(digits_dir, tmp_path):
+    config = digits_config(digits_dir, batch_norm="synced", epochs=40 / (NUM_EXAMPLES / 64))
+    pair = start(config, tmp_path, num_processes=2, devices=2, slow_from=8, name="pair")
+    wait_for_checkpoint(tmp_path / "pair", 8, pair)
+    pair[1].send_signal(signal.SIGTERM)
+    codes, ends = finish(pair)
+    assert codes == [0, 0], ends[0][1][-4000:] + ends[1][1][-4000:]
+    assert "told to end: saved at step" in ends[0][1]
+    at = saved_steps(tmp_path / "pair")[-1]
+    assert 8 <= at < 40
+    for name in ("pair", "undisturbed"):
+        codes, ends = finish(start(config, tmp_path, num_processes=2, devices=2, name=name))
+        assert codes == [0, 0], ends[0][1][-4000:]
+    assert_equal_states(final_state(tmp_path / "pair"), final_state(tmp_path / "undisturbed"))
