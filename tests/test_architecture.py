@@ -11,9 +11,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 ALLOWED = {
     "smh_jax.main": {"cli", "processes", "train"},
     "smh_jax.inspect": {"cli", "config", "manifest", "models", "run"},
-    "smh_jax.convert": {
-        *("arguments", "checkpoint", "cli", "config", "manifest", "methods", "monitor"),
-        *("params_file", "program", "run", "trained", "workdir"),
+    "smh_jax.convert": {"arguments", "cli", "config", "conversion", "methods"},
+    "smh_jax.conversion": {
+        *("checkpoint", "config", "manifest", "methods", "monitor", "params_file", "program"),
+        *("run", "trained", "workdir"),
     },
     "smh_jax.cli": {"errors", "processes"},
     "smh_jax.train": {

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
-from smh_jax import convert, methods, params_file, trained
+from smh_jax import conversion, methods, params_file, trained
 from smh_jax.config import MethodConfig
 from smh_jax.train import train_and_evaluate
 from tests.small import digits_config
@@ -33,7 +33,7 @@ def dense(digits_dir, tmp_path_factory):
 def converted(dense, tmp_path_factory):
     """The same model at a smaller size, at step 0."""
     output = tmp_path_factory.mktemp("runs") / "converted"
-    errors = convert.convert(*convert.of_run(dense, SMH), output, str(dense))
+    errors = conversion.convert(*conversion.of_run(dense, SMH), output, str(dense))
     return output, errors
 
 
@@ -139,7 +139,7 @@ def test_params_on_disk(form, dense, digits_dir, tmp_path):
         separator = "." if form.endswith("dots") else "/"
         names = flax.traverse_util.flatten_dict(collections, sep=separator)
         safetensors.numpy.save_file({n: np.ascontiguousarray(x) for n, x in names.items()}, path)
-    run, params, state = convert.of_params(str(path), digits_config(digits_dir))
+    run, params, state = conversion.of_params(str(path), digits_config(digits_dir))
     assert run.method.name == "smh"
     jax.tree.map(np.testing.assert_array_equal, params, collections["params"])
     jax.tree.map(np.testing.assert_array_equal, state, found.model_state)
@@ -152,7 +152,7 @@ def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
     path.write_bytes(flax.serialization.to_bytes(params))
     assert set(params_file.read(path)) == {"params"}
     with pytest.raises(ValueError, match="has no batch_stats"):
-        convert.of_params(str(path), digits_config(digits_dir))
+        conversion.of_params(str(path), digits_config(digits_dir))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="cannot be read"):
         params_file.read(path)
@@ -161,9 +161,9 @@ def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(ValueError, match=message):
             params_file.read(tmp_path / name)
-    run = convert.of_run(dense, SMH)[0]
+    run = conversion.of_run(dense, SMH)[0]
     with pytest.raises(ValueError, match="bn/scale is missing"):
-        convert.convert(run, {"conv": params["conv"]}, found.model_state, tmp_path / "new", "")
+        conversion.convert(run, {"conv": params["conv"]}, found.model_state, tmp_path / "new", "")
     assert not (tmp_path / "new").exists()
 
 

@@ -1,0 +1,1 @@
+"""What conversion, distillation and fewer bits cost or gain in accuracy."""

@@ -1,0 +1,121 @@
+"""From a trained model's weights to a run of a method that generates them, at step 0."""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smh_jax import params_file, program, trained
+from smh_jax.checkpoint import Checkpoints
+from smh_jax.config import Config, MethodConfig
+from smh_jax.manifest import Params
+from smh_jax.methods import Method, Variables
+from smh_jax.monitor import Stopwatch
+from smh_jax.run import Run, build
+from smh_jax.workdir import Workdir, write_json
+
+
+def relative_errors(method: Method, variables: Variables, params: Params) -> dict[str, float]:
+    """Norm of each tensor's error as a share of the norm of the tensor; 0 where both are 0.
+
+    Args:
+        method: with the manifest.
+        variables: of the method.
+        params: the tree that `materialize` should give.
+    """
+    made = method.manifest.leaves(jax.jit(method.materialize)(variables))
+    wanted = method.manifest.leaves(params)
+    errors = {}
+    for name, leaf in wanted.items():
+        exact = np.asarray(leaf, np.float64)
+        error = np.linalg.norm(np.asarray(made[name], np.float64) - exact)
+        errors[name] = float(error / (np.linalg.norm(exact) or 1.0)) if error else 0.0
+    return errors
+
+
+def of_run(
+    workdir: str | os.PathLike[str], method: MethodConfig
+) -> tuple[Run, Params, dict[str, Any]]:
+    """The run of another method on what a run has learned, its weights and its batch statistics.
+
+    Args:
+        workdir: of the trained run.
+        method: of the new run.
+    """
+    found = trained.read(workdir)
+    config = dataclasses.replace(found.config, method=method, init_from=None)
+    return build(config, num_devices=1), found.params, found.model_state
+
+
+def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
+    """The same for a Flax model's collections on disk, which `config` says how to use.
+
+    Raises:
+        ValueError: if the file cannot be read, or is of another model.
+    """
+    run = build(dataclasses.replace(config, batch_norm="local"), num_devices=1)
+    collections = params_file.read(path)
+    params = collections.pop("params")
+    like = jax.eval_shape(program.build(run, num_examples=1).init_state).model_state
+    model_state = {name: collections.get(name) for name in like}
+    wanted, found = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, model_state)
+    if wanted != found:
+        wrong = [name for name in wanted if wanted[name] != found[name]]
+        raise ValueError(
+            f"params={path} has no {', '.join(wrong)} such as model "
+            f"{config.model.name!r} needs: save all of its collections"
+        )
+    state = jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), model_state, like)
+    return run, params, state
+
+
+def convert(
+    run: Run,
+    params: Params,
+    model_state: dict[str, Any],
+    output: str | os.PathLike[str],
+    source: str,
+) -> dict[str, float]:
+    """Fits the run's method to weights and writes it as a run at step 0.
+
+    Args:
+        run: of the new method.
+        params, model_state: of the trained model.
+        output: folder of the new run; `conversion.json` there holds the errors.
+        source: where the weights come from, for the record.
+
+    Returns:
+        The relative error of each hashed tensor.
+
+    Raises:
+        ValueError: if the folder is taken, or the method cannot be fitted to these weights.
+    """
+    folder = Workdir(output)
+    if folder.path.exists() and any(folder.path.iterdir()):
+        raise ValueError(f"output={output} is not empty: choose a new folder")
+    variables = run.method.fit(params)
+    errors = relative_errors(run.method, variables, params)
+    errors = {tensor.name: errors[tensor.name] for tensor in run.method.manifest.hashed}
+    state = program.build(run, num_examples=1).init_state()
+    state = state.starting_from(variables, model_state)
+    folder.describe(run.config, run.method.manifest)
+    with Checkpoints(folder.path, keep=1) as checkpoints:
+        checkpoints.save(state, Stopwatch().progress())
+    summary = {name: n for name, n in run.method.summary.items() if name.startswith("num_")}
+    content = {"source": source, **summary, "relative_errors": errors}
+    write_json(folder.path / "conversion.json", content)
+    return errors
+
+
+def table(method: Method, errors: dict[str, float]) -> str:
+    """One line for each hashed tensor: its weights and the relative error of them."""
+    width = max(map(len, errors))
+    lines = [f"{'tensor':<{width}}  {'weights':>10}  relative error"]
+    lines += [
+        f"{tensor.name:<{width}}  {tensor.size:>10,}  {errors[tensor.name]:>14.3f}"
+        for tensor in method.manifest.hashed
+    ]
+    return "\n".join(lines)
