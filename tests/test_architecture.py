@@ -12,6 +12,8 @@ ALLOWED = {
     "smh_jax.main": {"cli", "processes", "train"},
     "smh_jax.inspect": {"cli", "config", "manifest", "models", "run"},
     "smh_jax.convert": {"arguments", "cli", "config", "conversion", "methods"},
+    "smh_jax.plot": {"cli", "figures", "manifest", "methods", "trained"},
+    "smh_jax.figures": {"manifest"},
     "smh_jax.conversion": {
         *("checkpoint", "config", "manifest", "methods", "monitor", "params_file", "program"),
         *("run", "trained", "workdir"),
