@@ -25,7 +25,10 @@ INSTALL_REQUIRES = [
     "zstandard>=0.23",
 ]
 
+PLOT_REQUIRES = ["matplotlib>=3.9"]
+
 TEST_REQUIRES = [
+    *PLOT_REQUIRES,
     "hypothesis>=6.100",
     "keras>=3.5",
     "pytest>=8.0",
@@ -43,6 +46,7 @@ setup(
     packages=find_packages(include=["smh_jax", "smh_jax.*"]),
     install_requires=INSTALL_REQUIRES,
     extras_require={
+        "plot": PLOT_REQUIRES,
         "test": TEST_REQUIRES,
         "dev": [*TEST_REQUIRES, "ipython>=8.0"],
     },

@@ -15,7 +15,11 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
+
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise SystemExit("error: pictures need matplotlib: pip install 'smh_jax[plot]'") from error
 
 from smh_jax import cli, figures, trained
 from smh_jax.manifest import Tensor

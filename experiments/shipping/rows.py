@@ -72,6 +72,11 @@ def rows() -> dict[str, Row]:
     return made
 
 
+def precision_rows() -> list[str]:
+    """Names of the rows that are exported at every precision."""
+    return [name for name in rows() if "_smh10" in name]
+
+
 def config(row: Row, workdir: pathlib.Path) -> Config:
     """The configuration of a row that is a run, among the folders of the others."""
     name, _, arguments = row.recipe.partition(":")
