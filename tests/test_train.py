@@ -17,7 +17,7 @@ import pytest
 
 from configs import cifar10
 from smh_jax import config as configs
-from smh_jax import data, methods, metrics, parallel
+from smh_jax import data, methods, metrics, parallel, program, train
 from smh_jax.checkpoint import Checkpoints
 from smh_jax.data import local_files
 from smh_jax.errors import DivergedError
@@ -107,7 +107,15 @@ def test_a_complete_run_is_not_repeated(whole):
 def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir, tmp_path):
     changes = {"optimizer__schedule": "constant", "optimizer__learning_rate": 0.1}
     if method == "dense":
-        changes |= {"method__name": "dense", "method__target_size": None, "method__options": {}}
+        changes |= {
+            "method__name": "dense",
+            "method__target_size": None,
+            "method__options": {},
+            "optimizer__name": "rmsprop",
+            "optimizer__ema_decay": 0.9,
+            "optimizer__accumulate_steps": 2,
+            "optimizer__weight_decay_exclude": "bias$",
+        }
     half = digits_config(digits_dir, **changes, epochs=6 / 22.453125)
     double = digits_config(digits_dir, **changes, epochs=12 / 22.453125)
     assert train_and_evaluate(half, tmp_path / "two_parts")["steps"] == 6
@@ -117,6 +125,7 @@ def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir,
     assert straight["steps"] == 12
     assert numbers(resumed) == numbers(straight)
     assert_equal_states(final_state(tmp_path / "two_parts"), final_state(tmp_path / "one_part"))
+    assert any(name.startswith("['ema']") for name in first_half) == (method == "dense")
     # The second half did change the state, and nothing of the first was lost.
     variable = next(name for name in first_half if name.startswith("['variables']"))
     assert np.any(first_half[variable] != final_state(tmp_path / "one_part")[variable])
@@ -275,6 +284,93 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(digits_dir,
     assert not (tmp_path / "result.json").exists() or (
         json.loads((tmp_path / "result.json").read_text())["steps"] == 8
     )
+
+
+def test_a_checkpoint_of_another_structure_is_refused(digits_dir, tmp_path):
+    config = digits_config(digits_dir, epochs=4 / 22.453125)
+    train_and_evaluate(config, tmp_path)
+    # As another version of the code would, under the same configuration.
+    run = build(config)
+    steps = program.build(run, num_examples=1437)
+    state = steps.init_state()
+    state.variables["pools"].pop("u")
+    state.variables["scales"] = np.zeros(3, np.float32)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(state.replace(step=np.int32(5)), {})
+    message = (
+        r"checkpoint at step 5 in .*, written by smh_jax 0\.1\.0, does not fit the configuration "
+        r"under smh_jax 0\.1\.0: variables/pools/u is absent there, float32.* here; "
+        r"variables/scales is float32\[3\] there, float32\[9\] here"
+    )
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(dataclasses.replace(config, epochs=1.0), tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert saved_steps(tmp_path) == [4, 5]
+
+
+class Recorder:
+    """Notes when steps are dispatched and when their metrics are read."""
+
+    def __init__(self, monkeypatch):
+        self.events = []
+        build_program, first_replica = program.build, parallel.first_replica
+
+        def built(*args, **options):
+            made = build_program(*args, **options)
+
+            def train_step(state, batch):
+                state, measured = made.train_step(state, batch)
+                self.events.append("dispatch")
+                return state, measured
+
+            return dataclasses.replace(made, train_step=train_step)
+
+        def fetched(tree):
+            if isinstance(tree, metrics.Training):
+                self.events.append("read")
+            return first_replica(tree)
+
+        monkeypatch.setattr(train, "build_program", built)
+        monkeypatch.setattr(parallel, "first_replica", fetched)
+
+    def ahead(self):
+        """After each dispatch, how many steps were dispatched whose metrics had not been read."""
+        counts, ahead = [], 0
+        for event in self.events:
+            ahead += 1 if event == "dispatch" else -1
+            if event == "dispatch":
+                counts.append(ahead)
+        return counts
+
+
+def test_steps_are_dispatched_before_earlier_ones_are_read(digits_dir, tmp_path, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    config = digits_config(digits_dir, checkpoint_every_steps=16, log_every_steps=2, epochs=0.9)
+    train_and_evaluate(config, tmp_path)
+    # Each of 20 steps, but the first and those after a checkpoint, finds more before it unread.
+    assert recorder.ahead() == [1, 1, 2, 3, 4, *[5] * 11, 1, 2, 3, 4]
+    assert [row["step"] for row in rows(tmp_path)] == list(range(2, 21, 2))
+
+
+def test_nothing_is_compiled_after_the_first_step_and_evaluation(digits_dir, tmp_path, monkeypatch):
+    compiled = []
+    recorder = Recorder(monkeypatch)
+    config = digits_config(
+        digits_dir, epochs=0.9, checkpoint_every_steps=3, eval_every_epochs=4 / 22.453125
+    )
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *args, **options: (
+            compiled.append(recorder.events.count("dispatch")) if "compile" in event else None
+        )
+    )
+    try:
+        train_and_evaluate(config, tmp_path)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert recorder.events.count("dispatch") == 20
+    assert 0 in compiled
+    assert max(compiled) <= 4, compiled
 
 
 @pytest.mark.parametrize(

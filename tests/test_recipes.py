@@ -1,0 +1,184 @@
+"""Every config file: it resolves, its state has shapes, and its steps lower, for 8 devices."""
+
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import imagenet_efficientnet, imagenet_mobilenet, imagenet_resnet
+from smh_jax import config as configs
+from smh_jax import data, models, optim, program
+from smh_jax.manifest import Manifest
+from smh_jax.run import build
+from tests.conftest import ROOT
+
+IMAGENET_EXAMPLES = 1_281_167
+FILES = sorted(
+    path.stem for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text()
+)
+VARIANTS = (
+    ("imagenet_resnet", "variant=101,target_size=5500000"),
+    ("imagenet_resnet", "variant=18,method=dense"),
+    ("imagenet_efficientnet", "variant=b0,target_size=2000000,scale=fixed"),
+    ("imagenet_efficientnet", "variant=b4,target_size=5000000"),
+    ("imagenet_efficientnet", "variant=b6,target_size=5300000"),
+    ("imagenet_efficientnet", "method=multi_hash"),
+    ("imagenet_efficientnet", "method=dense"),
+    ("imagenet_mobilenet", "variant=v2,target_size=1750000"),
+    ("imagenet_mobilenet", "variant=v3_small,method=dense"),
+)
+
+
+def resolve(file, text=""):
+    return configs.from_config_dict(importlib.import_module(f"configs.{file}").get_config(text))
+
+
+def lower(file, text=""):
+    """What the lowered steps of a variant say of themselves; for the devices of this process."""
+    config = resolve(file, text)
+    dataset = data.describe(
+        config.data.name, image_size=config.data.image_size, preprocessing=config.data.preprocessing
+    )
+    model = models.create(
+        config.model.name, num_classes=dataset.num_classes, **config.model.options
+    )
+    # The initial values, which take long to measure, do not enter the programs' shapes.
+    shape = (1, *dataset.image_shape)
+    run = build(config, Manifest.from_model(model, shape, config.method.hashed, measure=False))
+    steps = program.build(run, num_examples=IMAGENET_EXAMPLES)
+    devices = jax.device_count()
+
+    def on_devices(shape, dtype):
+        return jax.ShapeDtypeStruct((devices, *shape), dtype)
+
+    def batch(size):
+        return {
+            "image": on_devices((size // devices, *dataset.image_shape), config.data.image_dtype),
+            "label": on_devices((size // devices,), jnp.int32),
+        }
+
+    state = jax.tree.map(lambda x: on_devices(x.shape, x.dtype), jax.eval_shape(steps.init_state))
+    lowered = steps.train_step.lower(state, batch(config.data.batch_size))
+    next_state, _ = lowered.out_info
+    describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype.name), tree)  # noqa: E731
+    eval_batch = batch(config.data.eval_batch_size // devices * devices)
+    eval_batch["mask"] = jax.ShapeDtypeStruct(eval_batch["label"].shape, jnp.float32)
+    steps.eval_step.lower(state, eval_batch)
+    return {
+        "file": file,
+        "num_variables": run.method.num_variables,
+        "target_size": config.method.target_size,
+        "same_state": describe(next_state) == describe(state),
+        "averages": state.ema is not None,
+        "lines": lowered.as_text().count("\n"),
+    }
+
+
+def check(run_python, variants):
+    code = (
+        "import json\n"
+        "from tests import test_recipes\n"
+        f"for file, text in {list(variants)!r}:\n"
+        "    print(json.dumps(test_recipes.lower(file, text)))\n"
+    )
+    lines = run_python("-c", code, devices=8).stdout.splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [one["file"] for one in found] == [file for file, _ in variants]
+    for one in found:
+        assert one["same_state"], one
+        if one["target_size"] is not None:
+            assert 0.98 * one["target_size"] < one["num_variables"] <= one["target_size"], one
+        assert one["averages"] == (one["file"] in ("imagenet_efficientnet", "imagenet_mobilenet"))
+        assert one["lines"] > 1000, one
+
+
+def test_every_config_lowers_its_steps(run_python):
+    assert {"digits", "fashion_mnist", "cifar10", "imagenet_resnet"} <= set(FILES)
+    check(run_python, [(file, "") for file in FILES])
+
+
+@pytest.mark.slow
+def test_variants_lower_their_steps(run_python):
+    check(run_python, VARIANTS[:5])
+    check(run_python, VARIANTS[5:])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_config_opens_with_its_command(file):
+    text = importlib.import_module(f"configs.{file}").__doc__
+    assert f"python -m smh_jax.main --config=configs/{file}.py" in text
+    if file.startswith("imagenet"):
+        assert "TPU v3" in text
+        assert "accurac" in text
+
+
+def peak(config):
+    """The learning rate at the recipe's batch."""
+    schedule = optim.learning_rate(
+        config.optimizer,
+        batch_size=config.data.batch_size,
+        steps_per_epoch=IMAGENET_EXAMPLES / config.data.batch_size,
+        num_steps=10**6,
+    )
+    return max(float(schedule(step)) for step in range(0, 10_000, 10))
+
+
+def test_rates_and_regularisers_are_the_papers():
+    """Of Goyal et al., Tan & Le, Sandler et al. and Howard et al."""
+    resnet = resolve("imagenet_resnet", "method=dense")
+    assert peak(resnet) == pytest.approx(0.1 * 1024 / 256, rel=0.01)
+    assert (resnet.optimizer.weight_decay, resnet.optimizer.label_smoothing) == (1e-4, 0.0)
+    assert (resnet.epochs, resnet.optimizer.ema_decay, resnet.batch_norm) == (90, None, "local")
+    efficientnet = resolve("imagenet_efficientnet")
+    assert peak(efficientnet) == pytest.approx(0.016 * 2048 / 256, rel=0.01)
+    assert efficientnet.optimizer.epsilon == 1e-3
+    assert (efficientnet.epochs, efficientnet.batch_norm) == (350, "grouped")
+    assert efficientnet.data.image_size == 260
+    v2 = resolve("imagenet_mobilenet", "variant=v2")
+    assert peak(v2) == pytest.approx(0.045 * 1536 / 96)
+    assert (v2.optimizer.epsilon, v2.optimizer.warmup_epochs, v2.epochs) == (1.0, 0.0, 300)
+    v3 = resolve("imagenet_mobilenet")
+    assert peak(v3) == pytest.approx(0.1, rel=0.01)
+    assert (v3.data.preprocessing, v3.optimizer.weight_decay) == ("inception", 1e-5)
+    for config in (efficientnet, v2, v3):
+        assert config.optimizer.name == "rmsprop"
+        assert (config.optimizer.ema_decay, config.optimizer.label_smoothing) == (0.9999, 0.1)
+    for config in (resnet, efficientnet, v2, v3):
+        assert config.model.options["dtype"] == config.data.image_dtype == "bfloat16"
+        assert config.optimizer.weight_decay_on == "weights"
+
+
+def test_arguments_choose_the_variant():
+    config = resolve("imagenet_efficientnet", "variant=b4,target_size=5000000,scale=fixed,seed=2")
+    assert config.model.name == "efficientnet_b4"
+    assert config.model.options["dropout_rate"] == 0.4
+    assert (config.method.target_size, config.method.options["scale"]) == (5_000_000, "fixed")
+    assert (config.data.image_size, config.seed) == (380, 2)
+    assert config.data.batch_size % (32 * config.optimizer.accumulate_steps) == 0
+    config = resolve("imagenet_resnet", "hashed=conv,method=multi_hash")
+    assert (config.method.hashed, config.method.options["num_hashes"]) == ("conv", 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "message"),
+    [
+        (imagenet_resnet, "variant=b0", "variant='b0' must be of type int"),
+        (imagenet_resnet, "variant=51", "model name='resnet51' is unknown; did you mean resnet50"),
+        (imagenet_efficientnet, "variant=b9", "'efficientnet_b9' is unknown; did you mean"),
+        (imagenet_mobilenet, "varient=v2", "'varient' is unknown; did you mean variant"),
+    ],
+)
+def test_bad_arguments(module, text, message):
+    with pytest.raises(ValueError, match=message):
+        build(configs.from_config_dict(module.get_config(text)))
+
+
+def test_devices_that_the_recipe_is_not_for():
+    config = resolve("imagenet_efficientnet", "variant=b4,target_size=5000000")
+    with pytest.raises(ValueError, match="batch_norm_group_size=8 does not divide the 4 devices"):
+        build(config, num_devices=4)
+    message = "not divisible by the 24 devices times optimizer.accumulate_steps=4; use 2016 or 2112"
+    with pytest.raises(ValueError, match=f"data.batch_size=2048 is {message}"):
+        build(config, num_devices=24)
