@@ -58,6 +58,7 @@ def build(config: Config, manifest: Manifest | None = None, num_devices: int | N
         config.data.image_size,
         config.data.preprocessing,
     )
+    data.check_augmentation(dataset, config.data.augmentation)
     model = models.create(
         config.model.name,
         num_classes=dataset.num_classes,

@@ -107,12 +107,18 @@ def train_and_evaluate(
                 train_split,
                 run.dataset.normalization,
                 batch_size=config.data.batch_size,
-                augmentation=config.data.augmentation,
+                augmentation=data.Augmentation(
+                    config.data.augmentation,
+                    config.data.randaugment_layers,
+                    config.data.randaugment_magnitude,
+                ),
                 seed=config.seed,
                 first_step=first_step,
                 last_step=num_steps,
                 host=jax.process_index(),
                 num_hosts=jax.process_count(),
+                dtype=config.data.image_dtype,
+                skip_corrupt=config.data.skip_corrupt,
             )
         )
         state = parallel.replicate(state)
@@ -186,7 +192,7 @@ def train_and_evaluate(
 
 
 def _evaluation(
-    run: Run, program: Program, split: data.Split
+    run: Run, program: Program, split: data.Split | data.RecordSplit
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function that measures a replicated state on every example of the split once."""
     devices = jax.device_count()
@@ -201,6 +207,8 @@ def _evaluation(
                 batch_size=batch_size,
                 host=jax.process_index(),
                 num_hosts=jax.process_count(),
+                dtype=run.config.data.image_dtype,
+                skip_corrupt=run.config.data.skip_corrupt,
             )
         )
         ahead: collections.deque[metrics.Evaluation] = collections.deque()

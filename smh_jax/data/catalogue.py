@@ -1,4 +1,4 @@
-"""The datasets a run can name, and how they come into memory."""
+"""The datasets a run can name, and how their splits are reached: in memory or in their files."""
 
 import dataclasses
 import difflib
@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from smh_jax.data import digits  # noqa: F401  (registers the builder)
+from smh_jax.data.records import RecordSplit, open_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,10 @@ _INCEPTION_NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # Datasets that stay in their files, where images are of many sizes, by their usual resolution.
 _STREAMED = {"imagenet2012": 224}
+
+# Parts of the training split to choose settings by, so that nothing is chosen on the evaluation
+# split. Prepared datasets are shuffled: any range is a random part.
+_SPLITS = {"imagenet2012": {"minival": "train[:10000]", "minitrain": "train[10000:]"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +124,33 @@ def describe(
     )
 
 
-def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split:
-    """Reads a split into memory, preparing the dataset first where that has not been done.
+def check_augmentation(info: DatasetInfo, augmentation: str) -> None:
+    """Raises ValueError for an augmentation that is not made for the dataset's images."""
+    if augmentation in ("autoaugment_v0", "randaugment") and info.name not in _STREAMED:
+        raise ValueError(
+            f"data.augmentation={augmentation!r} is for {', '.join(_STREAMED)}; "
+            f"data.name={info.name!r} takes 'none', 'crop' or 'crop_flip'"
+        )
+
+
+def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split | RecordSplit:
+    """Reads a split into memory, or opens one that stays in its files.
+
+    A dataset that fits in memory is prepared first where that has not been done.
 
     Args:
-        info: from `describe`; images of another size are resized (area average).
-        split: in tensorflow-datasets' notation.
+        info: from `describe`; images in memory of another size are resized (area average).
+        split: in tensorflow-datasets' notation; of imagenet2012 also 'minival' and 'minitrain'.
         data_dir: as in `describe`.
 
     Raises:
-        ValueError: if the dataset can be neither found nor prepared, or has no such split.
+        ValueError: if the dataset can be neither found nor prepared, is not whole, or has no such
+            split.
     """
     builder = _builder(info.name, data_dir)
+    if info.name in _STREAMED:
+        split = _SPLITS[info.name].get(split, split)
+        return open_split(builder, split, info.image_shape[0], info.preprocessing)
     try:
         builder.download_and_prepare()
     except Exception as error:

@@ -1,0 +1,169 @@
+"""Augmentation policies: AutoAugment's for ImageNet, and RandAugment.
+
+Nothing is drawn here: the random numbers come as arguments, uniform on [0, 1).
+"""
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from smh_jax.data import image_operations as ops
+
+# Random numbers of one operation of a policy.
+DRAWS = 5
+
+# AutoAugment's policy for ImageNet as EfficientNet was trained with it, "v0": one of the 25 pairs
+# is taken, and each of its operations is done with its probability, at its level of 10.
+_POLICY_V0 = """
+equalize      0.8  1, shear_y       0.8  4
+color         0.4  9, equalize      0.6  3
+color         0.4  1, rotate        0.6  8
+solarize      0.8  3, equalize      0.4  7
+solarize      0.4  2, solarize      0.6  2
+color         0.2  0, equalize      0.8  8
+equalize      0.4  8, solarize_add  0.8  3
+shear_x       0.2  9, rotate        0.6  8
+color         0.6  1, equalize      1.0  2
+invert        0.4  9, rotate        0.6  0
+equalize      1.0  9, shear_y       0.6  3
+color         0.4  7, equalize      0.6  0
+posterize     0.4  6, autocontrast  0.4  7
+solarize      0.6  8, color         0.6  9
+solarize      0.2  4, rotate        0.8  9
+rotate        1.0  7, translate_y   0.8  9
+shear_x       0.0  0, solarize      0.8  4
+shear_y       0.8  0, color         0.6  4
+color         1.0  0, rotate        0.6  2
+equalize      0.8  4, equalize      0.0  8
+equalize      1.0  4, autocontrast  0.6  2
+shear_y       0.4  7, solarize_add  0.6  7
+posterize     0.8  2, solarize      0.6 10
+solarize      0.6  8, equalize      0.6  1
+color         0.8  6, rotate        0.4  5
+"""
+
+
+def autoaugment_v0(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """AutoAugment (Cubuk et al. 2019) with the policy of EfficientNet's training.
+
+    Args:
+        image: [height, width, 3], uint8.
+        draws: [2, DRAWS], uniform on [0, 1).
+    """
+    operations, probabilities, levels = _policy_v0()
+    pair = tf.cast(draws[0, 0] * len(operations), tf.int32)
+    for at in range(2):
+        _, chance, *rest = tf.unstack(draws[at])
+        image = tf.cond(
+            chance < tf.constant(probabilities)[pair, at],
+            functools.partial(
+                _apply,
+                image,
+                tf.constant(operations)[pair, at],
+                tf.constant(levels)[pair, at],
+                rest,
+                translation=250.0,
+                hole=100.0,
+            ),
+            functools.partial(tf.identity, image),
+        )
+    return image
+
+
+def randaugment(image: tf.Tensor, draws: tf.Tensor, magnitude: float) -> tf.Tensor:
+    """RandAugment (Cubuk et al. 2020): operations drawn evenly, all at one magnitude.
+
+    Args:
+        image: [height, width, 3], uint8.
+        draws: [layers, DRAWS], uniform on [0, 1); each layer is one operation.
+        magnitude: level of each operation; 10 is the largest that AutoAugment uses.
+    """
+    for layer in tf.unstack(draws):
+        choice, _, *rest = tf.unstack(layer)
+        operation = tf.cast(choice * len(OPERATIONS), tf.int32)
+        image = _apply(image, operation, magnitude, rest, translation=100.0, hole=40.0)
+    return image
+
+
+def apply(
+    name: str,
+    image: tf.Tensor,
+    level: tf.Tensor | float,
+    draws: tuple[tf.Tensor | float, ...] = (0.0, 0.5, 0.5),
+    translation: float = 250.0,
+    hole: float = 100.0,
+) -> tf.Tensor:
+    """One operation of a policy.
+
+    Args:
+        name: of `OPERATIONS`.
+        image: [height, width, 3], uint8.
+        level: 0 to 10, from weak to strong for most operations; some take more than 10.
+        draws: the side to which a geometric operation goes (below 0.5: as given), then the centre
+            (y, x) of a cutout, relative to the image's height and width.
+        translation: pixels at level 10.
+        hole: half the side of a cutout in pixels at level 10.
+    """
+    amount = tf.cast(level, tf.float32) / 10.0
+    signed = tf.where(draws[0] < 0.5, amount, -amount)
+    whole = functools.partial(tf.cast, dtype=tf.int32)
+    enhancement = 1.8 * amount + 0.1
+    calls: dict[str, Callable[[], tf.Tensor]] = {
+        "autocontrast": lambda: ops.autocontrast(image),
+        "equalize": lambda: ops.equalize(image),
+        "invert": lambda: ops.invert(image),
+        "rotate": lambda: ops.rotate(image, 30.0 * signed),
+        # Levels up to 2 ask for no bit at all; one stays, as in EfficientNet's training.
+        "posterize": lambda: ops.posterize(image, tf.clip_by_value(whole(4.0 * amount), 1, 8)),
+        "solarize": lambda: ops.solarize(image, whole(256.0 * amount)),
+        "solarize_add": lambda: ops.solarize_add(image, whole(110.0 * amount)),
+        "color": lambda: ops.color(image, enhancement),
+        "contrast": lambda: ops.contrast(image, enhancement),
+        "brightness": lambda: ops.brightness(image, enhancement),
+        "sharpness": lambda: ops.sharpness(image, enhancement),
+        "shear_x": lambda: ops.shear_x(image, 0.3 * signed),
+        "shear_y": lambda: ops.shear_y(image, 0.3 * signed),
+        "translate_x": lambda: ops.translate_x(image, translation * signed),
+        "translate_y": lambda: ops.translate_y(image, translation * signed),
+        "cutout": lambda: ops.cutout(
+            image,
+            whole(hole * amount),
+            whole(tf.stack(draws[1:]) * tf.cast(tf.shape(image)[:2], tf.float32)),
+        ),
+    }
+    return calls[name]()
+
+
+OPERATIONS = (
+    *("autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add"),
+    *("color", "contrast", "brightness", "sharpness"),
+    *("shear_x", "shear_y", "translate_x", "translate_y", "cutout"),
+)
+
+
+def _apply(
+    image: tf.Tensor,
+    operation: tf.Tensor,
+    level: tf.Tensor | float,
+    draws: list[tf.Tensor],
+    translation: float,
+    hole: float,
+) -> tf.Tensor:
+    """The operation whose number a tensor holds."""
+    options = {"translation": translation, "hole": hole}
+    branches = [
+        functools.partial(apply, name, image, level, tuple(draws), **options) for name in OPERATIONS
+    ]
+    changed = tf.switch_case(operation, branches)
+    return tf.ensure_shape(changed, image.shape)
+
+
+def _policy_v0() -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
+    """Operation numbers, probabilities and levels, each [25][2]."""
+    pairs = [[step.split() for step in line.split(",")] for line in _POLICY_V0.strip().splitlines()]
+    return (
+        [[OPERATIONS.index(name) for name, _, _ in pair] for pair in pairs],
+        [[float(probability) for _, probability, _ in pair] for pair in pairs],
+        [[float(level) for _, _, level in pair] for pair in pairs],
+    )
