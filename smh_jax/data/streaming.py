@@ -191,10 +191,9 @@ class _Stream:
                 self.example(tf.constant(position, tf.int64), tf.constant(record))
             except tf.errors.InvalidArgumentError as cause:
                 name = records.parse(record)["file_name"].numpy().decode()
-                message = (
-                    f"image {name} of {self.split.name} cannot be decoded: "
-                    f"{cause.message.splitlines()[0]}"
-                )
+                # TensorFlow puts names of its functions before and of its operations after.
+                reason = cause.message.splitlines()[0].split("}} ")[-1].split(" [Op:")[0]
+                message = f"image {name} of {self.split.name} cannot be decoded: {reason}"
                 if not skip:
                     raise ValueError(
                         f"{message}; data.skip_corrupt=True goes on without it"
