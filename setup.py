@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 INSTALL_REQUIRES = [
     "absl-py>=2.1",
+    "array_record>=0.8",
     "clu>=0.0.12",
     "flax>=0.12",
     # tensorflow-datasets needs importlib-resources and does not say so.
