@@ -32,13 +32,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session")
 def run_python():
-    """Runs Python code or a module in a process of its own, on forced CPU devices."""
+    """Runs Python code or a module in a process of its own, on forced CPU devices.
 
-    def run(*arguments: str, devices: int = 1, check: bool = True, **options):
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        }
+    With `fast_compilation` a large program is compiled sooner and computes more slowly.
+    """
+
+    def run(
+        *arguments: str,
+        devices: int = 1,
+        check: bool = True,
+        fast_compilation: bool = False,
+        **options,
+    ):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        if fast_compilation:
+            flags += " --xla_backend_optimization_level=0"
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
