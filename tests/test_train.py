@@ -553,7 +553,7 @@ def test_cifar10_in_its_real_format_trains(method, cifar10_dir, tmp_path):
 
 
 def test_data_names_are_those_of_the_catalogue():
-    assert set(data.names()) == {"digits", "fashion_mnist", "cifar10", "cifar100"}
+    assert set(data.names()) == {"digits", "fashion_mnist", "cifar10", "cifar100", "imagenet2012"}
 
 
 @pytest.mark.slow
