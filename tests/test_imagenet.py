@@ -12,9 +12,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from scripts import prepare_imagenet
 from smh_jax import data
-from smh_jax.data import records, streaming
+from smh_jax.data import imagenet, records, streaming
 from tests import imagenet_files
 from tests.imagenet_files import NUM_TRAIN, NUM_VALIDATION
 
@@ -262,11 +261,11 @@ def test_bad_splits_and_settings(prepared):
 
 def test_tars_that_are_missing_or_not_whole(tmp_path):
     with pytest.raises(ValueError, match=r"has no file ILSVRC2012_img_train\.tar"):
-        prepare_imagenet.prepare(tmp_path, str(tmp_path / "data"))
+        imagenet.prepare(tmp_path, str(tmp_path / "data"))
     (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"0" * 2000)
     with pytest.raises(ValueError, match=r"2,000 bytes, the official file 147,897,477,120"):
-        prepare_imagenet.prepare(tmp_path, str(tmp_path / "data"))
+        imagenet.prepare(tmp_path, str(tmp_path / "data"))
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"")
     with pytest.raises(ValueError, match=r"could not be prepared .* ReadError"):
-        prepare_imagenet.prepare(tmp_path, str(tmp_path / "data"), subset=True)
+        imagenet.prepare(tmp_path, str(tmp_path / "data"), subset=True)
     assert not list(pathlib.Path(tmp_path / "data").rglob("dataset_info.json"))
