@@ -122,8 +122,8 @@ def train_step(
     """
     microbatches = config.accumulate_steps
     step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-    make_weights = functools.partial(_make_weights, method, pool_precision)
-    params, pull_back = jax.vjp(make_weights, state.variables)
+    make = functools.partial(make_weights, method, pool_precision)
+    params, pull_back = jax.vjp(make, state.variables)
 
     def microbatch(index: jax.Array | int, part: Batch) -> tuple[Any, dict[str, jax.Array]]:
         """The gradient of the weights and the next model state, and values of each example."""
@@ -201,7 +201,7 @@ def _mean_over_parts(
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
 
-def _make_weights(method: Method, pool_precision: str, variables: Variables) -> Params:
+def make_weights(method: Method, pool_precision: str, variables: Variables) -> Params:
     """All weights, of pools that are rounded as they will be stored."""
     if pool_precision != "float32":
         pools = jax.tree.map(lambda pool: fake_quantize(pool, pool_precision), variables["pools"])
@@ -224,7 +224,7 @@ def eval_step(
 ) -> metrics.Evaluation:
     """Metrics of a batch with a `mask` [examples], over all replicas; see `train_step`."""
     variables, model_state = state.evaluated()
-    params = _make_weights(method, pool_precision, variables)
+    params = make_weights(method, pool_precision, variables)
     logits = model.apply({"params": params, **model_state}, batch["image"], train=False)
     return metrics.gather(
         metrics.Evaluation,

@@ -1,6 +1,7 @@
 """What a run has learned, read from its folder: to go on from, to learn from, to look at."""
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -14,6 +15,7 @@ from smh_jax.distillation import Distillation
 from smh_jax.manifest import Params
 from smh_jax.methods import Variables
 from smh_jax.run import Run, build
+from smh_jax.step import make_weights
 from smh_jax.workdir import Workdir
 
 
@@ -40,8 +42,9 @@ class Trained:
 
     @property
     def params(self) -> Params:
-        """All weights."""
-        return jax.jit(self.run.method.materialize)(self.variables)
+        """All weights, with which the run is evaluated."""
+        make = functools.partial(make_weights, self.run.method, self.config.pool_precision)
+        return jax.jit(make)(self.variables)
 
 
 def read(workdir: str | os.PathLike[str]) -> Trained:
@@ -55,9 +58,9 @@ def read(workdir: str | os.PathLike[str]) -> Trained:
     # Neither the devices nor how batch norm was averaged over them are of concern any more.
     local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
     run = build(local, manifest, num_devices=1)
+    if not Checkpoints.any_in(folder.path):
+        raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
     with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints:
-        if checkpoints.latest_step is None:
-            raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
         state = checkpoints.read()
     averages = state.get("ema")
     found = state if averages is None else averages

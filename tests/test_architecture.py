@@ -25,7 +25,7 @@ ALLOWED = {
     },
     "smh_jax.trained": {
         *("checkpoint", "config", "distillation", "manifest", "methods", "program", "run"),
-        "workdir",
+        *("step", "workdir"),
     },
     "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
     "smh_jax.program": {"distillation", "metrics", "optim", "parallel", "run", "step"},

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from smh_jax import Manifest, distillation, methods, optim, parallel, trained
+from smh_jax import Manifest, distillation, methods, optim, parallel, shipping, trained
 from smh_jax.artifact.quantization import round_to
 from smh_jax.config import OptimizerConfig
 from smh_jax.step import eval_step, init_state, train_step
@@ -145,6 +145,25 @@ def test_evaluation_rounds_too():
     rounded = state.replace(variables={**state.variables, "pools": pools})
     assert loss(state, "int4") == pytest.approx(loss(rounded, "float32"), rel=1e-5)
     assert loss(state, "int4") != pytest.approx(loss(state, "float32"), rel=1e-5)
+
+
+def test_a_run_at_fewer_bits_is_handed_on_with_them(digits_dir, tmp_path):
+    config = digits_config(digits_dir, pool_precision="int4", epochs=0.1)
+    result = train_and_evaluate(config, tmp_path)
+    found = trained.read(tmp_path)
+    pools = jax.tree.map(lambda x: round_to(x, "int4"), found.variables["pools"])
+    rounded = found.run.method.materialize({**found.variables, "pools": pools})
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
+        *(found.params, rounded),
+    )
+    exact = found.run.method.materialize(found.variables)
+    kernel = exact["classifier"]["kernel"]
+    assert np.abs(kernel - found.params["classifier"]["kernel"]).max() > 1e-3
+    # The exported file is what the run was evaluated as.
+    exported = shipping.from_run(tmp_path).at("int4")
+    measured = shipping.measured(exported, config.data)
+    assert measured.accuracy["accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-6)
 
 
 def test_a_run_with_a_teacher(digits_dir, tmp_path):

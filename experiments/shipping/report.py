@@ -165,7 +165,7 @@ def _errors(content: dict[str, Any]) -> str:
 def _precisions(content: dict[str, Any]) -> str:
     lines = [
         "## Precision of the pools, SMH at 10%\n",
-        "Bytes and test accuracy of the exported file. Fine-tuned rows went on for a fifth "
+        "Bytes and test accuracy of the exported file. Fine-tuned rows went on for half "
         "(Fashion-MNIST) or a quarter (digits) of the epochs with pools rounded to the named "
         "precision; float32 is the same fine-tuning without.\n",
         "| | the run's own | " + " | ".join(PRECISIONS) + " |",

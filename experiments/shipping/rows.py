@@ -61,13 +61,17 @@ def rows() -> dict[str, Row]:
         smh("fashion_ftdistill25", 2.5, s, f"_s{s}", **converted, **teacher)
     made["fashion_smh10"] = Row("fashion_mnist:target_size=7500")
     made["digits_smh10"] = Row("digits:target_size=27000")
-    for data, epochs in (
-        ("fashion_mnist:target_size=7500", 2.0),
-        ("digits:target_size=27000", 10.0),
+    for data, epochs, rate in (
+        ("fashion_mnist:target_size=7500", 5.0, 0.2),
+        ("digits:target_size=27000", 10.0, 0.1),
     ):
         name = data.split("_")[0].split(":")[0]
-        tuning = {"init_from": f"@{name}_smh10", "optimizer.learning_rate": 0.1, "epochs": epochs}
-        for precision in ("float32", "int8", "int4"):
+        tuning = {
+            "init_from": f"@{name}_smh10",
+            "optimizer.learning_rate": rate,
+            "epochs": epochs,
+        }
+        for precision in ("float32", "int4"):
             made[f"{name}_smh10_{precision}"] = Row(data, {**tuning, "pool_precision": precision})
     return made
 
