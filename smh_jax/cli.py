@@ -2,6 +2,7 @@
 
 import logging as python_logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,11 +14,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from smh_jax import processes
+from smh_jax.config import Config, from_config_dict
 from smh_jax.errors import DivergedError, PeerError
 
-_HEARD = ("smh_jax", "clu", "scripts", "experiments")
+_HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -63,6 +66,29 @@ def _parse_flags(argv: list[str]) -> list[str]:
             message = f"the config has no field {message.strip(chr(34))}"
         # Of an error inside of a config file the library gives the whole traceback.
         raise SystemExit(f"error: {message.splitlines()[-1]}") from error
+
+
+def read_config(arguments: str) -> Config:
+    """The configuration of 'configs/file.py:arguments --config.field=value ...'.
+
+    Raises:
+        ValueError: if the file or a field is not known.
+    """
+    path, *overrides = shlex.split(arguments)
+    argv = ["", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", lock_config=True, flag_values=values, sys_argv=argv
+    )
+    try:
+        rest = values(argv)
+        # A file that could not be read shows its error when it is first touched.
+        content = config.value.to_dict()
+    except (flags.Error, KeyError, AttributeError, TypeError, OSError, ValueError) as error:
+        raise ValueError(f"{arguments!r}: {error}") from error
+    if len(rest) > 1:
+        raise ValueError(f"{arguments!r}: {rest[1]} is not an override; write --config.field=value")
+    return from_config_dict(content)
 
 
 def _of_interest(record: python_logging.LogRecord) -> bool:

@@ -18,7 +18,7 @@ ALLOWED = {
         *("checkpoint", "config", "manifest", "methods", "monitor", "params_file", "program"),
         *("run", "trained", "workdir"),
     },
-    "smh_jax.cli": {"errors", "processes"},
+    "smh_jax.cli": {"config", "errors", "processes"},
     "smh_jax.train": {
         *("checkpoint", "config", "data", "metrics", "monitor", "parallel", "processes"),
         *("program", "run", "step", "trained", "workdir"),
@@ -30,6 +30,7 @@ ALLOWED = {
     "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
     "smh_jax.program": {"distillation", "metrics", "optim", "parallel", "run", "step"},
     "smh_jax.run": {"config", "data", "losses", "manifest", "methods", "models", "parallel"},
+    "smh_jax.tpu_compiler": {"config", "parallel", "program", "run"},
     "smh_jax.workdir": {"config", "manifest"},
     "smh_jax.checkpoint": {"errors", "step"},
     "smh_jax.processes": {"errors"},

@@ -1,0 +1,236 @@
+"""Every recipe's step in the eyes of the TPU compiler: python -m benchmarks.tpu_compile
+
+Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
+families, and of the largest batches that fit; nothing is run. Hours on two CPU cores, in order of
+importance; it can be stopped at any time and goes on with what benchmarks/results/tpu_compile.json
+holds. Writes that and tpu_compile.md beside it; --report writes the report alone.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from absl import flags, logging
+
+from smh_jax import cli, tpu_compiler
+from smh_jax.tpu_compiler.results import number
+
+SECTIONS = ("table1", "table3", "families", "largest")
+ONLY = flags.DEFINE_list("only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.")
+REPORT = flags.DEFINE_bool("report", False, "Compiles nothing, writes the report.")
+OUTPUT = flags.DEFINE_string("output", "benchmarks/results/tpu_compile.json", "Results.")
+
+TOPOLOGY = "v3:4x4"
+_CORES = 32
+_GIB = 2**30
+_EFFICIENTNET = "configs/imagenet_efficientnet.py"
+# Table 1 of the paper: training samples per second of EfficientNet-B2 on v3 4x4, by target size in
+# variables and method.
+PAPER_SPEED = {
+    5_300_000: {"smh": 6060, "1 hash": 4000, "2 hashes": 2800, "10 hashes": 790},
+    7_900_000: {"smh": 6040, "1 hash": 3900, "2 hashes": 2500, "10 hashes": 760},
+}
+_HASHES = {"1 hash": 1, "2 hashes": 2, "10 hashes": 10}
+# Table 3 of the paper: target sizes by variant.
+TABLE3 = {
+    "b0": (2_000_000, 3_000_000),
+    "b1": (2_000_000, 3_000_000, 5_000_000),
+    "b2": (2_000_000, 3_000_000, 5_000_000),
+    "b3": (2_000_000, 5_000_000, 7_900_000, 9_300_000),
+    "b4": (5_000_000, 7_900_000, 9_300_000),
+}
+# Of Table 3's targets the smallest and the largest that are below each variant's size.
+LARGEST = {
+    **dict.fromkeys(("b0", "b1"), (2_000_000, 5_000_000)),
+    "b2": (2_000_000, 7_900_000),
+    **dict.fromkeys(("b3", "b4", "b5", "b6"), (2_000_000, 9_300_000)),
+}
+# Batches per core from which the largest is predicted, small beside what fits.
+_PROBES = {"b0": (64, 128), "b1": (64, 128), "b2": (32, 64), "b3": (32, 64)}
+_SMALL_PROBES = (8, 16)
+_STEP = 8
+
+Rows = Mapping[str, tpu_compiler.Analysis]
+Compile = Callable[[str, bool], tpu_compiler.Analysis]
+
+
+def efficientnet(variant: str, target_size: int, method: str = "smh") -> str:
+    """The config, with overrides, of a variant."""
+    if method == "dense":
+        return f"{_EFFICIENTNET}:variant={variant},method=dense"
+    if method in _HASHES:
+        name = f"{_EFFICIENTNET}:variant={variant},method=multi_hash,target_size={target_size}"
+        return f"{name} --config.method.options.num_hashes={_HASHES[method]}"
+    return f"{_EFFICIENTNET}:variant={variant},target_size={target_size}"
+
+
+def at_batch(variant: str, target_size: int, batch_per_core: int) -> str:
+    """The same with another batch, taken whole by each core."""
+    return (
+        f"{efficientnet(variant, target_size)} --config.data.batch_size={_CORES * batch_per_core} "
+        "--config.optimizer.accumulate_steps=1"
+    )
+
+
+def table1() -> Iterator[tuple[str, int | None, str]]:
+    """Method, target size and config of each row of Table 1, and of the dense model."""
+    yield "dense", None, efficientnet("b2", 0, "dense")
+    for target_size, methods in PAPER_SPEED.items():
+        for method in methods:
+            yield method, target_size, efficientnet("b2", target_size, method)
+
+
+FAMILIES = {
+    "ResNet-50, dense": "configs/imagenet_resnet.py:method=dense",
+    "ResNet-50, SMH": "configs/imagenet_resnet.py",
+    "MobileNetV2, dense": "configs/imagenet_mobilenet.py:variant=v2,method=dense",
+    "MobileNetV2, SMH": "configs/imagenet_mobilenet.py:variant=v2,target_size=1750000",
+    "MobileNetV3, dense": "configs/imagenet_mobilenet.py:variant=v3_large,method=dense",
+    "MobileNetV3, SMH": "configs/imagenet_mobilenet.py:variant=v3_large",
+    "EfficientNet-B0, dense": efficientnet("b0", 0, "dense"),
+    "EfficientNet-B0, SMH": efficientnet("b0", 3_000_000),
+}
+
+
+def predicted_batch(small: tpu_compiler.Analysis, large: tpu_compiler.Analysis) -> int:
+    """The largest batch per core that fits if memory is affine in it; a multiple of 8."""
+    batches = large.batch_per_core - small.batch_per_core
+    each = (large.memory_bytes - small.memory_bytes) / batches
+    spare = large.limit_bytes - large.memory_bytes
+    return int((large.batch_per_core + spare / each) // _STEP) * _STEP
+
+
+def largest_batch(variant: str, target_size: int, compile_step: Compile) -> int:
+    """The predicted batch if it fits, or else the next one below that does."""
+    small, large = (
+        compile_step(at_batch(variant, target_size, batch), True)
+        for batch in _PROBES.get(variant, _SMALL_PROBES)
+    )
+    batch = predicted_batch(small, large)
+    while batch > _STEP and not compile_step(at_batch(variant, target_size, batch), True).fits:
+        batch -= _STEP
+    return batch
+
+
+def compile_all(sections: list[str], compile_step: Compile) -> None:
+    """Compiles what the chosen sections ask for, the most important first."""
+    if "table1" in sections:
+        order = {"smh": 0, "dense": 1, "1 hash": 2, "2 hashes": 3, "10 hashes": 4}
+        for _, _, config in sorted(table1(), key=lambda row: (row[1] == 7_900_000, order[row[0]])):
+            compile_step(config, False)
+    if "table3" in sections:
+        # The largest model first: where it fits, so do the others.
+        for variant in sorted(TABLE3, reverse=True):
+            for target_size in sorted(TABLE3[variant], reverse=True):
+                compile_step(efficientnet(variant, target_size), True)
+    if "families" in sections:
+        for config in FAMILIES.values():
+            compile_step(config, False)
+    if "largest" in sections:
+        for variant, targets in LARGEST.items():
+            largest_batch(variant, targets[-1], compile_step)
+
+
+def report(rows: Rows) -> str:
+    """The results in Markdown; what is not compiled yet is left out."""
+    versions = sorted({f"libtpu {row.libtpu}" for row in rows.values()})
+    parts = [
+        "# Training steps in the eyes of the TPU compiler",
+        f"Compiled for {TOPOLOGY} ({_CORES} cores) without a TPU, by {' and '.join(versions)}; "
+        "nothing was run. Memory is the compiler's layout and its code (counted as 0.5 GiB where "
+        "marked ~: there the compiler was ended before it wrote the code). Cycles and the samples "
+        "per second that they imply are the compiler's estimates, without collectives and input; "
+        "they serve to compare steps with each other, not with measurements.\n"
+        "`python -m benchmarks.tpu_compile` goes on with what is missing.",
+        "## EfficientNet-B2 (the paper's Table 1)\n\n" + _table1_report(rows),
+        "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"
+        + tpu_compiler.table(
+            {
+                f"B{variant[1]} at {target_size / 1e6:.1f}M": rows[config]
+                for variant, targets in TABLE3.items()
+                for target_size in targets
+                if (config := efficientnet(variant, target_size)) in rows
+            }
+        ),
+        "## Other families\n\n"
+        + tpu_compiler.table({k: rows[config] for k, config in FAMILIES.items() if config in rows}),
+        "## Largest batch per core, SMH\n\n" + _largest_report(rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table1_report(rows: Rows) -> str:
+    dense = rows.get(efficientnet("b2", 0, "dense"))
+    lines = [
+        "| method | variables | memory, GiB | all-reduced MB | Mcycles, estimated | x dense "
+        "| samples/s, estimated | samples/s, paper's measurement |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for method, target_size, config in table1():
+        if (row := rows.get(config)) is None:
+            continue
+        ratio = row.cycles / dense.cycles if dense and row.cycles else None
+        paper = PAPER_SPEED.get(target_size or 0, {}).get(method)
+        lines.append(
+            f"| {method} | {row.num_variables:,} | {number(row.memory_bytes / _GIB)} "
+            f"| {number(row.all_reduced_bytes, 1e6)} | {number(row.cycles, 1e6)} "
+            f"| {number(ratio, digits=3)} | {number(row.samples_per_second, digits=0)} "
+            f"| {number(paper, digits=0)} |"
+        )
+    return "\n".join(lines)
+
+
+def _largest_report(rows: Rows) -> str:
+    """The largest batch of each variant among those compiled, and what the next would need."""
+    lines = [
+        "| variant | variables | largest batch per core | memory, GiB | 8 more, predicted, GiB |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant, targets in LARGEST.items():
+        start = at_batch(variant, targets[-1], 0).split(" ")[0] + " --config.data.batch_size"
+        tried = sorted(
+            (row for name, row in rows.items() if name.startswith(start)),
+            key=lambda row: row.batch_per_core,
+        )
+        fitting = [row for row in tried if row.fits]
+        if len(fitting) < 3:
+            continue
+        *_, before, last = fitting
+        batches = last.batch_per_core - before.batch_per_core
+        more = _STEP * (last.memory_bytes - before.memory_bytes) / batches
+        lines.append(
+            f"| B{variant[1]} | {last.num_variables:,} | {last.batch_per_core} "
+            f"| ~{number(last.memory_bytes / _GIB)} | {number((last.memory_bytes + more) / _GIB)} |"
+        )
+    return "\n".join(lines)
+
+
+def main(_: list[str]) -> None:
+    """Compiles what is missing and writes the report."""
+    unknown = sorted(set(ONLY.value) - set(SECTIONS))
+    if unknown:
+        raise ValueError(f"--only={unknown[0]} must be one of {', '.join(SECTIONS)}")
+    results = tpu_compiler.Results(OUTPUT.value)
+    markdown = pathlib.Path(OUTPUT.value).with_suffix(".md")
+
+    def write_report() -> None:
+        rows = {name.removesuffix(f" {TOPOLOGY}"): row for name, row in results.rows.items()}
+        markdown.write_text(report(rows))
+
+    def compile_step(config: str, memory_only: bool) -> tpu_compiler.Analysis:
+        logging.info("%s%s", config, " (memory only)" if memory_only else "")
+        row = results.add(config, cli.read_config(config), TOPOLOGY, memory_only=memory_only)
+        write_report()
+        return row
+
+    if REPORT.value:
+        write_report()
+    else:
+        compile_all(ONLY.value, compile_step)
+    print(markdown.read_text())
+
+
+if __name__ == "__main__":
+    cli.run(main)
