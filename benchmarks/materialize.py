@@ -1,30 +1,14 @@
-"""Cost of generating the weights: python -m benchmarks.materialize
+"""Generating all weights: forward, and forward + backward, against the bare matrix products."""
 
-For each model and target size of the paper, side by side in one process: every method's forward
-and forward + backward pass, the bare matrix products of SMH as the limit, and the temporary memory
-of XLA's own analysis. Writes benchmarks/results/materialize.json and prints a table.
-"""
-
-import functools
-import json
-import pathlib
 import statistics
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
 
 from benchmarks import timing
+from benchmarks.piece import Piece, Row
 from smh_jax import Manifest, methods, models
-
-MODELS = flags.DEFINE_list(
-    "models",
-    ["efficientnet_b0:3000000", "efficientnet_b2:5300000", "efficientnet_b4:5000000"],
-    "model:target_size, the paper's.",
-)
-REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "benchmarks/results/materialize.json", "File to write.")
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "smh": ("smh", {}),
@@ -37,7 +21,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "Tucker": ("tucker", {}),
     "low rank": ("low_rank", {}),
 }
-LIMIT = "bare products"
+LIMIT, COPY = "bare products", "memory copy"
 
 
 def bare_products(method: methods.Method):
@@ -52,97 +36,106 @@ def bare_products(method: methods.Method):
     pools = method.init_pools(jax.random.key(0))
     u, v = pools["u"], pools["v"]
     gradient = jax.random.normal(jax.random.key(1), (u.shape[0], v.shape[1]))
-    return (
-        jax.jit(forward).lower(u, v).compile(),
-        (u, v),
-        jax.jit(forward_backward).lower(u, v, gradient).compile(),
-        (u, v, gradient),
-    )
+    return timing.compiled(forward, u, v), timing.compiled(forward_backward, u, v, gradient)
 
 
-def passes(method: methods.Method):
-    """Compiled forward and forward + backward passes of a method, each with its arguments."""
+def passes(method: methods.Method, variables: methods.Variables):
+    """Compiled forward and forward + backward passes of a method on their arguments."""
 
     def forward_backward(variables, gradient):
         params, backward = jax.vjp(method.materialize, variables)
         return params, backward(gradient)
 
-    variables = method.init(jax.random.key(0))
     shapes = jax.eval_shape(method.materialize, variables)
     gradient = jax.tree.map(lambda x: jnp.full(x.shape, 1e-3, x.dtype), shapes)
     return (
-        jax.jit(method.materialize).lower(variables).compile(),
-        (variables,),
-        jax.jit(forward_backward).lower(variables, gradient).compile(),
-        (variables, gradient),
+        timing.compiled(method.materialize, variables),
+        timing.compiled(forward_backward, variables, gradient),
     )
 
 
-def measure(model_name: str, target_size: int, repeats: int) -> list[dict[str, Any]]:
-    """Rows of the table for one model and target size."""
+def memory_copy(num_weights: int):
+    """A copy of as many numbers as there are weights; with the backward pass, a second one."""
+    weights = jnp.ones(num_weights)
+    # A negation reads and writes as a copy does, and is not left out.
+    return (
+        timing.compiled(lambda x: -x, weights),
+        timing.compiled(lambda x, y: (-x, -y), weights, weights + 1),
+    )
+
+
+def measure(case: str, repeats: int) -> list[Row]:
+    """Rows of one case, 'model:target_size'."""
+    model_name, target_size = case.split(":")
     model = models.create(model_name, num_classes=1000)
-    manifest = Manifest.from_model(model, (1, 224, 224, 3))
-    made = {}
-    for label, (name, options) in METHODS.items():
-        made[label] = methods.create(name, manifest, target_size=target_size, **options)
-    programs = {LIMIT: bare_products(made["smh"])}
-    programs |= {label: passes(method) for label, method in made.items()}
-    timed = {}
-    for direction, at in (("forward", 0), ("forward_backward", 2)):
-        candidates = {
-            label: functools.partial(program[at], *program[at + 1])
-            for label, program in programs.items()
-        }
-        timed[direction] = timing.interleaved(candidates, repeats)
-    rows = []
-    for label, (forward, _, both, _) in programs.items():
-        row: dict[str, Any] = {
+    # Neither the initial values nor the resolution matter to what is measured.
+    manifest = Manifest.from_model(model, (1, 224, 224, 3), measure=False)
+    params = manifest.tree({t.name: jnp.zeros(t.shape, t.dtype) for t in manifest.tensors})
+    made = {
+        label: methods.create(name, manifest, target_size=int(target_size), **options)
+        for label, (name, options) in METHODS.items()
+    }
+    programs = {LIMIT: bare_products(made["smh"]), COPY: memory_copy(manifest.num_hashed)}
+    for label, method in made.items():
+        programs[label] = passes(method, method.init(jax.random.key(0), params))
+    rows: list[Row] = [
+        {
             "model": model_name,
-            "target_size": target_size,
+            "target_size": int(target_size),
             "method": label,
             "num_variables": made[label].num_variables if label in made else None,
         }
-        for direction, program in (("forward", forward), ("forward_backward", both)):
-            seconds = timed[direction]
+        for label in programs
+    ]
+    for index, direction in enumerate(("forward", "forward_backward")):
+        candidates = {label: program[index].call for label, program in programs.items()}
+        seconds = timing.interleaved(candidates, repeats)
+        for row in rows:
+            label = row["method"]
             row[f"{direction}_seconds"] = statistics.median(seconds[label])
             row[f"{direction}_ratio"] = timing.median_ratio(seconds[label], seconds[LIMIT])
-            memory = program.memory_analysis()
-            row[f"{direction}_temporary_bytes"] = memory.temp_size_in_bytes
-        rows.append(row)
+            row[f"{direction}_temporary_bytes"] = programs[label][index].temporary_bytes
+    for row in rows:
+        row["forward_backward_temporary_mib"] = row["forward_backward_temporary_bytes"] / 2**20
+        row["milliseconds"] = 1e3 * row["forward_seconds"]
+        row["both_milliseconds"] = 1e3 * row["forward_backward_seconds"]
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of the rows."""
-    lines = [
-        "| model | target | method | forward, ms | x products | forward + backward, ms "
-        "| x products | temporary MiB |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['model']} | {row['target_size'] / 1e6:.1f}M | {row['method']} "
-            f"| {1e3 * row['forward_seconds']:.0f} | {row['forward_ratio']:.2f} "
-            f"| {1e3 * row['forward_backward_seconds']:.0f} "
-            f"| {row['forward_backward_ratio']:.2f} "
-            f"| {row['forward_backward_temporary_bytes'] / 2**20:.0f} |"
-        )
-    return "\n".join(lines)
+def plot(results, path) -> None:
+    """Forward + backward in multiples of the bare products, a group of bars per model."""
+    from benchmarks import plots
+
+    plots.bars(
+        results,
+        path,
+        label="method",
+        value="forward_backward_ratio",
+        title="Generating all weights, forward + backward",
+        axis="multiples of the bare matrix products",
+        line=1.0,
+    )
 
 
-def main(_: list[str]) -> None:
-    """Measures, writes and prints."""
-    rows = []
-    for entry in MODELS.value:
-        name, _, target_size = entry.partition(":")
-        rows += measure(name, int(target_size), REPEATS.value)
-        print(f"{name} is measured", flush=True)
-    content = {"machine": timing.machine(), "repeats": REPEATS.value, "rows": rows}
-    output = pathlib.Path(OUTPUT.value)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=1) + "\n")
-    print(table(rows))
-
-
-if __name__ == "__main__":
-    app.run(main)
+PIECE = Piece(
+    name="materialize",
+    question="What does it cost to generate all weights?",
+    cases=(
+        *("efficientnet_b0:3000000", "efficientnet_b1:5300000", "efficientnet_b2:5300000"),
+        *("efficientnet_b3:5300000", "efficientnet_b4:5000000", "efficientnet_b5:5300000"),
+        "efficientnet_b6:5300000",
+    ),
+    small_cases=("cifar_resnet8:20000",),
+    measure=measure,
+    columns=(
+        ("model", "model", ""),
+        ("target_size", "target", ","),
+        ("method", "method", ""),
+        ("milliseconds", "forward, ms", ".0f"),
+        ("forward_ratio", "x products", ".2f"),
+        ("both_milliseconds", "forward + backward, ms", ".0f"),
+        ("forward_backward_ratio", "x products", ".2f"),
+        ("forward_backward_temporary_mib", "temporary MiB", ".0f"),
+    ),
+    plot=plot,
+)

@@ -1,5 +1,6 @@
 """Interleaved timing: noise of the machine falls on all candidates alike."""
 
+import dataclasses
 import os
 import platform
 import statistics
@@ -8,6 +9,41 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+
+# Of the environment variable GLIBC_TUNABLES.
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled function together with its arguments.
+
+    Attributes:
+        executable: as `jax.jit(...).lower(...).compile()` gives it.
+        arguments: of each call.
+    """
+
+    executable: Any
+    arguments: tuple[Any, ...]
+
+    def call(self) -> Any:
+        """Runs it once."""
+        return self.executable(*self.arguments)
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Peak of the temporaries by XLA's own analysis."""
+        return self.executable.memory_analysis().temp_size_in_bytes
+
+    @property
+    def argument_bytes(self) -> int:
+        """Of all arguments, by XLA's own analysis."""
+        return self.executable.memory_analysis().argument_size_in_bytes
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+    """The function, compiled for these arguments."""
+    return Program(jax.jit(function).lower(*arguments).compile(), arguments)
 
 
 def interleaved(
@@ -44,6 +80,7 @@ def machine() -> dict[str, Any]:
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
         "python": platform.python_version(),
+        "pages": "huge" if os.environ.get("GLIBC_TUNABLES") == HUGE_PAGES else "as the system has",
     }
 
 

@@ -20,6 +20,7 @@ from smh_jax.methods.base import (
     matching_leaves,
     tile,
 )
+from smh_jax.methods.scaled_product import scaled_product
 
 # Where a part of the matrix lies in whole rows that have more entries than the part by this share,
 # its first and last rows are made apart.
@@ -141,6 +142,30 @@ class SMH(PooledMethod):
             return (pairs**-0.25 * values).astype(self.pool_dtype)
 
         return {"u": draw(u_key, (rows, pairs)), "v": draw(v_key, (pairs, columns))}
+
+    def materialize(self, variables: Variables) -> Params:
+        """See `Method.materialize`."""
+        plain = (
+            (self.layout, self.blocks, self.pool_dtype) == ("matmul", 1, "float32")
+            and (self.scale, self.scale_per, self.modifier) == ("learnable", "tensor", "none")
+            and math.prod(self.matrix_shape) >= self.manifest.num_hashed
+        )
+        if not plain:
+            return super().materialize(variables)
+        tensors = self.manifest.hashed
+        constants = np.array([tensor.initial.stddev or 1.0 for tensor in tensors], np.float32)
+        weights = scaled_product(
+            self.precision,
+            tuple(tensor.size for tensor in tensors),
+            variables["pools"]["u"],
+            variables["pools"]["v"],
+            variables["scales"] * constants,
+        )
+        leaves = {
+            tensor.name: weight.reshape(tensor.shape).astype(tensor.dtype)
+            for tensor, weight in zip(tensors, weights, strict=True)
+        }
+        return self.manifest.tree({**variables["stored"], **leaves})
 
     def generate(self, pools: dict[str, jax.Array]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""

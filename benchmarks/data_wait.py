@@ -1,0 +1,96 @@
+"""The share of a training that waits for its data, with the trainer's own input and step."""
+
+import itertools
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import steps
+from benchmarks.piece import Piece, Row
+from smh_jax import data, methods, parallel
+from smh_jax.data.catalogue import Normalization, Split
+
+# Steps before and in each timed round.
+_WARM_UP, _ROUND = 3, 10
+
+
+def measure(case: str, repeats: int) -> list[Row]:
+    """Rows of one case, 'dataset:model:examples:side:channels:batch:augmentation:target_size'.
+
+    The examples are random, of the dataset's shape and number. A step is waited for before the next
+    batch is asked for, so that the time until the batch is there is time that the devices idle.
+    """
+    name, model_name, *numbers, augmentation, target_size = case.split(":")
+    num_examples, side, channels, batch_size = map(int, numbers)
+    rng = np.random.default_rng(0)
+    split = Split(
+        rng.integers(256, size=(num_examples, side, side, channels), dtype=np.uint8),
+        rng.integers(10, size=num_examples).astype(np.int32),
+    )
+    batches = data.train_batches(
+        split,
+        Normalization((0.5,) * channels, (0.25,) * channels),
+        batch_size=batch_size,
+        augmentation=augmentation,
+        seed=0,
+        first_step=0,
+        last_step=2 * _WARM_UP + 2 * _ROUND * repeats,
+    )
+    alone = _throughput(itertools.islice(batches, _WARM_UP + _ROUND * repeats), batch_size)
+    model, manifest = steps.create(model_name, side, channels)
+    method = methods.create("smh", manifest, target_size=int(target_size))
+    state, step = steps.build(model, method, side, channels)
+    state = parallel.replicate(state)
+    on_devices = parallel.to_devices(batches)
+    shares, seconds = [], []
+    for index in range(_WARM_UP + _ROUND * repeats):
+        begin = time.perf_counter()
+        batch = next(on_devices)
+        waited = time.perf_counter() - begin
+        state, measured = step(state, batch)
+        jax.block_until_ready(measured)
+        if index >= _WARM_UP:
+            seconds.append(time.perf_counter() - begin)
+            shares.append(waited / seconds[-1])
+    return [
+        {
+            "dataset": name,
+            "model": model_name,
+            "batch_size": batch_size,
+            "input_examples_per_second": alone,
+            "step_examples_per_second": batch_size / statistics.median(seconds),
+            "share_waiting_percent": 100 * statistics.median(shares),
+        }
+    ]
+
+
+def _throughput(batches, batch_size: int) -> float:
+    """Examples per second of the input alone."""
+    for _ in range(_WARM_UP):
+        next(batches)
+    begin = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return count * batch_size / (time.perf_counter() - begin)
+
+
+PIECE = Piece(
+    name="data_wait",
+    question="Does a training wait for its data?",
+    cases=(
+        "digits:cifar_resnet20:1437:8:1:128:crop:66912",
+        "fashion_mnist:cifar_resnet8:60000:14:1:128:crop_flip:7500",
+        "cifar10:cifar_resnet32:50000:32:3:128:crop_flip:46662",
+    ),
+    small_cases=("digits:cifar_resnet8:100:8:1:8:crop:20000",),
+    measure=measure,
+    columns=(
+        ("dataset", "shape of", ""),
+        ("model", "model", ""),
+        ("batch_size", "batch", "d"),
+        ("input_examples_per_second", "input alone, examples/s", ",.0f"),
+        ("step_examples_per_second", "training, examples/s", ",.0f"),
+        ("share_waiting_percent", "waiting for data, % of a step", ".2f"),
+    ),
+)

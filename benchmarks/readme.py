@@ -1,0 +1,108 @@
+"""Brings the README's table of performance up to date: python -m benchmarks.readme
+
+The lines between `<!-- performance -->` and `<!-- /performance -->` are written from the files in
+benchmarks/results/; everything else stays.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+from absl import app, flags
+
+from benchmarks.piece import Row
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "File to rewrite.")
+RESULTS = flags.DEFINE_string("results", str(ROOT / "benchmarks" / "results"), "What to read.")
+CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if the README is out of date.")
+
+BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
+
+
+def section(results: pathlib.Path) -> str:
+    """The Markdown text of the results that are there."""
+    parts = []
+    for title, name, wanted in (
+        ("Generating all weights, forward + backward, in multiples of the bare matrix products",
+         "materialize", ("smh", "smh, 4 blocks", "1 hash", "2 hashes", "10 hashes")),
+        ("Training step, in multiples of dense",
+         "training_step", ("smh", "smh, 4 blocks", "1 hash", "2 hashes", "10 hashes")),
+    ):  # fmt: skip
+        key = {"materialize": "forward_backward_ratio", "training_step": "ratio"}[name]
+        cases = _cases(results, name)
+        if cases:
+            table = _wide(cases, key, wanted)
+            parts.append(f"{title} (`benchmarks/results/{name}.md`):\n\n{table}")
+    inference = _cases(results, "inference")
+    if inference:
+        lines = [
+            "| one image | target | form | latency x unpacked | memory x unpacked |",
+            "| --- | ---: | --- | ---: | ---: |",
+        ]
+        for rows in inference.values():
+            for row in rows:
+                if row["method"] != "unpacked":
+                    lines.append(
+                        f"| {row['model']} | {row['target_size'] / 1e6:.1f}M | {row['method']} "
+                        f"| {row['ratio']:.2f} | {row['memory_ratio']:.2f} |"
+                    )
+        parts.append(
+            "Inference that generates weights on the fly, batch 1 "
+            "(`benchmarks/results/inference.md`):\n\n" + "\n".join(lines)
+        )
+    return "\n\n".join(parts)
+
+
+def _cases(results: pathlib.Path, name: str) -> dict[str, list[Row]]:
+    path = results / f"{name}.json"
+    if not path.exists():
+        return {}
+    return {case: entry["rows"] for case, entry in json.loads(path.read_text())["cases"].items()}
+
+
+def _wide(cases: dict[str, list[Row]], key: str, wanted: tuple[str, ...]) -> str:
+    """One line per case and one column per method."""
+    lines = [f"| | {' | '.join(wanted)} |", f"| --- |{' ---: |' * len(wanted)}"]
+    for rows in cases.values():
+        values = {row["method"]: row[key] for row in rows}
+        cells = [f"{values[name]:.2f}" if name in values else "" for name in wanted]
+        lines.append(f"| {_name(rows[0])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _name(row: Row) -> str:
+    if "batch_size" in row:
+        return f"{row['model']}, {row['side']} pixels, batch {row['batch_size']}"
+    return f"{row['model']} at {row['target_size'] / 1e6:.1f}M"
+
+
+def rewritten(readme: str, text: str) -> str:
+    """The README with the text between the markers.
+
+    Raises:
+        ValueError: unless there is exactly one pair of markers.
+    """
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if len(pattern.findall(readme)) != 1:
+        raise ValueError(f"the README needs one {BEGIN} and one {END} after it")
+    return pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", readme)
+
+
+def main(_: list[str]) -> None:
+    """Rewrites, or checks."""
+    path = pathlib.Path(README.value)
+    before = path.read_text()
+    try:
+        after = rewritten(before, section(pathlib.Path(RESULTS.value)))
+    except ValueError as error:
+        sys.exit(f"{path}: {error}")
+    if CHECK.value and after != before:
+        sys.exit(f"{path} is out of date: run python -m benchmarks.readme")
+    if not CHECK.value:
+        path.write_text(after)
+
+
+if __name__ == "__main__":
+    app.run(main)

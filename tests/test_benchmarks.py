@@ -1,0 +1,103 @@
+"""The benchmarks run, their files hold what they say, and the README is made from them."""
+
+import json
+
+import pytest
+
+from benchmarks import readme, run, scaling
+from benchmarks.piece import Piece
+
+# These start processes, which import and compile everything anew.
+IN_PROCESSES = ("start_up", "scaling")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in IN_PROCESSES else [])
+        for name in run.PIECES
+    ],
+)
+def test_every_benchmark_runs(name, tmp_path):
+    piece = run.PIECES[name]
+    results = {case: piece.measure(case, 1) for case in piece.small_cases[-1:]}
+    rows = [row for rows in results.values() for row in rows]
+    assert rows
+    for key, _, form in piece.columns:
+        values = [row[key] for row in rows if row.get(key) is not None]
+        assert values or (name, key) == ("start_up", "import_seconds")
+        if form:
+            assert all(value >= 0 for value in values)
+    assert len(piece.table(results).splitlines()) == 2 + len(rows)
+    if piece.plot is not None:
+        piece.plot(results, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ratios_are_of_the_reference():
+    rows = {row["method"]: row for row in run.PIECES["training_step"].measure(
+        "cifar_resnet8:8:4:20000", 3)}  # fmt: skip
+    assert rows["dense"]["ratio"] == 1.0
+    assert rows["smh"]["ratio"] != 1.0
+    assert rows["smh"]["examples_per_second"] == pytest.approx(4 / rows["smh"]["seconds"])
+
+
+def fake_piece(value):
+    return Piece(
+        name="fake",
+        question="What?",
+        cases=("a", "b"),
+        small_cases=("a",),
+        measure=lambda case, repeats: [{"name": case, "value": value}],
+        columns=(("name", "name", ""), ("value", "value", ".1f"), ("none", "none", ".1f")),
+    )
+
+
+def test_cases_that_are_not_measured_again_stay(tmp_path):
+    for case, value in (("b", 1.0), ("a", 2.0), ("b", 3.25)):
+        piece = fake_piece(value)
+        run.write(tmp_path, piece, case, piece.measure(case, 5), repeats=5)
+    content = json.loads((tmp_path / "fake.json").read_text())
+    assert list(content["cases"]) == ["a", "b"]
+    assert content["cases"]["b"]["rows"] == [{"name": "b", "value": 3.25}]
+    assert content["cases"]["a"]["repeats"] == 5
+    assert content["cases"]["a"]["machine"]["cores"] >= 1
+    lines = (tmp_path / "fake.md").read_text().splitlines()
+    assert lines[-2:] == ["| a | 2.0 |  |", "| b | 3.2 |  |"]
+
+
+def test_all_reduced_bytes_are_counted():
+    program = """
+      %a = f32[10,20]{1,0} all-reduce(f32[10,20]{1,0} %x), replica_groups={}
+      %b = (f32[3]{0}, bf16[2,2]{1,0}, /*index=2*/f32[]) all-reduce(%p, %q, %r), to_apply=%add
+      %c = f32[1000]{0} add(%all-reduce.1, %b)
+      ROOT %d = f32[7]{0} all-reduce-start(f32[7]{0} %y)
+    """
+    assert scaling.all_reduced_bytes(program) == 800 + (12 + 8 + 4) + 28
+
+
+def test_the_readmes_section_is_rewritten(tmp_path):
+    content = {
+        "cases": {
+            "efficientnet_b2:5300000": {
+                "rows": [
+                    {
+                        "model": "efficientnet_b2",
+                        "target_size": 5_300_000,
+                        "method": method,
+                        "forward_backward_ratio": ratio,
+                    }
+                    for method, ratio in (("smh", 1.123), ("1 hash", 0.5))
+                ]
+            }
+        }
+    }
+    (tmp_path / "materialize.json").write_text(json.dumps(content))
+    text = readme.section(tmp_path)
+    assert "| efficientnet_b2 at 5.3M | 1.12 |  | 0.50 |  |  |" in text
+    before = f"# Title\n{readme.BEGIN}\nold\n{readme.END}\nrest\n"
+    after = readme.rewritten(before, text)
+    assert after == f"# Title\n{readme.BEGIN}\n{text}\n{readme.END}\nrest\n"
+    assert readme.rewritten(after, text) == after
+    with pytest.raises(ValueError, match="needs one"):
+        readme.rewritten("no markers", text)

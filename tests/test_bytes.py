@@ -1,0 +1,40 @@
+"""What training keeps and sends scales with the variables, not with the weights."""
+
+import json
+
+CODE = """
+import json
+import jax
+from benchmarks import scaling, steps
+from smh_jax import methods, parallel
+
+model, manifest = steps.create("cifar_resnet20", 8)
+(batch,) = parallel.to_devices([steps.batch_of("cifar_resnet20", 8, 4)])
+sizes = {}
+for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
+    method = methods.create(name, manifest, target_size=target_size)
+    state, step = steps.build(model, method, 8)
+    lowered = step.lower(parallel.replicate(state), batch)
+    compiled = lowered.compile({"xla_backend_optimization_level": 0})
+    gradient = jax.eval_shape(jax.grad(lambda v: sum(
+        x.sum() for x in jax.tree.leaves(method.materialize(v)))), state.variables)
+    sizes[name] = {
+        "variables": steps.tree_bytes(state.variables),
+        "optimizer state": steps.tree_bytes(state.opt_state),
+        "gradients": steps.tree_bytes(gradient),
+        "all-reduced": scaling.all_reduced_bytes(compiled.as_text()),
+    }
+print(json.dumps(sizes))
+"""
+
+
+def test_bytes_scale_with_the_variables(run_python):
+    sizes = json.loads(run_python("-c", CODE, devices=2).stdout.splitlines()[-1])
+    dense, smh = sizes["dense"], sizes["smh"]
+    assert dense["variables"] == 4 * 269_722
+    # All gradients and little else is all-reduced: batch statistics and metrics.
+    for name in ("dense", "smh"):
+        extra = sizes[name]["all-reduced"] - sizes[name]["gradients"]
+        assert 0 < extra < 12_000
+    for what, size in smh.items():
+        assert 0.09 * dense[what] < size <= 0.12 * dense[what], what
