@@ -1,11 +1,11 @@
 """Checkpoints of a run, by orbax: complete or absent, whenever the process ends."""
 
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 import smh_jax
 from smh_jax.errors import PeerError
@@ -17,7 +17,7 @@ _WRITTEN_BY = "smh_jax"
 class Checkpoints:
     """The checkpoints in a workdir; also a context manager that waits for the last one."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int) -> None:
+    def __init__(self, workdir: epath.Path, keep: int) -> None:
         """Opens or creates `workdir/checkpoints`, which keeps the latest `keep` of them."""
         self.directory = (workdir / "checkpoints").resolve()
         self._manager = ocp.CheckpointManager(
@@ -39,7 +39,7 @@ class Checkpoints:
             self._manager.close()
 
     @staticmethod
-    def any_in(workdir: pathlib.Path) -> bool:
+    def any_in(workdir: epath.Path) -> bool:
         """Whether there is a complete checkpoint; creates nothing."""
         directory = workdir / "checkpoints"
         return directory.exists() and bool(ocp.utils.checkpoint_steps(directory))

@@ -7,12 +7,12 @@ checkpoints/    the state             result.json     the end: accuracy, counts,
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 from clu import metric_writers
+from etils import epath
 
 from smh_jax import config as configs
 from smh_jax.config import Config
@@ -23,8 +23,8 @@ class Workdir:
     """The folder of one run; see the module."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Names the folder; nothing is read or written yet."""
-        self.path = pathlib.Path(path)
+        """Names the folder, which may be in a bucket; nothing is read or written yet."""
+        self.path = epath.Path(path)
 
     def check(self, config: Config) -> Manifest | None:
         """Whether a run with this configuration may use the folder.
@@ -127,7 +127,7 @@ class Workdir:
 class JsonLinesWriter(metric_writers.MetricWriter):
     """Writes the scalars of each step as one JSON row."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: epath.Path) -> None:
         """Appends to the file at `path`."""
         self._path = path
         self._row: dict[str, Any] = {}
@@ -156,19 +156,19 @@ class JsonLinesWriter(metric_writers.MetricWriter):
     write_texts = write_histograms = write_pointcloud = write_hparams = _unsupported
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, completely or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_text(path: epath.Path, text: str) -> None:
     """Writes a file, completely or not at all."""
     temporary = path.with_name(path.name + ".incomplete")
     temporary.write_text(text)
     temporary.replace(path)
 
 
-def _read_config(path: pathlib.Path) -> Config:
+def _read_config(path: epath.Path) -> Config:
     try:
         return configs.from_config_dict(json.loads(path.read_text()))
     except ValueError as error:
@@ -183,7 +183,7 @@ def _step(row: str) -> int | None:
         return None
 
 
-def _keep(path: pathlib.Path) -> None:
+def _keep(path: epath.Path) -> None:
     """Moves a file out of the way, to the first free name of its kind."""
     number = 1
     while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():

@@ -29,7 +29,7 @@ import hashlib, json, pathlib, sys, time
 from smh_jax import cli, data, main, processes
 
 seen, slow_from = pathlib.Path(sys.argv.pop(1)), int(sys.argv.pop(1))
-processes._TIMEOUTS["heartbeat_timeout_seconds"] = 10
+processes._TIMEOUTS["heartbeat_timeout_seconds"] = int(sys.argv.pop(1))
 train_batches = data.train_batches
 
 def noted(*args, first_step, **options):
@@ -47,7 +47,7 @@ cli.run(main.main)
 """
 
 
-def start(config, folder, *, num_processes, devices, slow_from=NUM_STEPS, name="run"):
+def start(config, folder, *, num_processes, devices, name, slow_from=100, heartbeat=60):
     """Starts all processes of a run with this configuration in `folder/name`."""
     (folder / "config.json").write_text(json.dumps(configs.to_json_dict(config)))
     (folder / "config.py").write_text(
@@ -65,7 +65,12 @@ def start(config, folder, *, num_processes, devices, slow_from=NUM_STEPS, name="
         subprocess.Popen(
             [
                 *(sys.executable, "-c", WORKER, str(folder / f"{name}.seen{process}")),
-                *(str(slow_from), f"--config={folder / 'config.py'}", f"--workdir={folder / name}"),
+                *(
+                    str(slow_from),
+                    str(heartbeat),
+                    f"--config={folder / 'config.py'}",
+                    f"--workdir={folder / name}",
+                ),
                 *([*together, f"--process_id={process}"] if num_processes > 1 else []),
             ],
             cwd=ROOT,
@@ -121,7 +126,7 @@ def scenario(digits_dir, tmp_path_factory):
     alone = start(config, folder, num_processes=1, devices=4, name="alone")
     codes, ends = finish(alone)
     assert codes == [0], ends[0][1][-4000:]
-    pair = start(config, folder, num_processes=2, devices=2, slow_from=8, name="pair")
+    pair = start(config, folder, num_processes=2, devices=2, name="pair", slow_from=8, heartbeat=10)
     wait_for_checkpoint(folder / "pair", 8, pair)
     pair[1].send_signal(signal.SIGKILL)
     killed = finish(pair, seconds=60)

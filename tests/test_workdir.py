@@ -1,0 +1,53 @@
+"""The folder of a run, on a disk and in a bucket."""
+
+import dataclasses
+import json
+
+import pytest
+import tensorflow_datasets as tfds
+from clu import metric_writers
+
+from configs import digits
+from smh_jax import Manifest, models
+from smh_jax.config import from_config_dict
+from smh_jax.workdir import Workdir
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def workdir(request, tmp_path, monkeypatch):
+    # TensorBoard's files are written below Python.
+    monkeypatch.setattr(
+        metric_writers, "SummaryWriter", lambda _: metric_writers.LoggingWriter(collection="events")
+    )
+    if request.param == "disk":
+        yield Workdir(tmp_path / "run")
+    else:
+        with tfds.testing.MockFs():
+            yield Workdir("gs://bucket/runs/run")
+
+
+def test_a_run_is_described_measured_and_goes_on(workdir):
+    config = from_config_dict(digits.get_config("depth=8"))
+    manifest = Manifest.from_model(models.create("cifar_resnet8", num_classes=10), (1, 8, 8, 1))
+    assert workdir.check(config) is None
+    assert workdir.result() is None
+    workdir.describe(config, manifest)
+    assert workdir.check(config) == manifest
+    writer = workdir.metric_writer(0)
+    for step in range(1, 6):
+        writer.write_scalars(step, {"train_loss": 1.0 / step})
+        writer.flush()
+    writer = workdir.metric_writer(3)
+    writer.write_scalars(4, {"train_loss": 7.0})
+    writer.flush()
+    rows = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4]
+    assert json.loads(rows[-1])["train_loss"] == 7.0
+    workdir.write_result({"steps": 5})
+    workdir.write_result({"steps": 6})
+    assert workdir.result() == {"steps": 6}
+    assert json.loads((workdir.path / "result.1.json").read_text()) == {"steps": 5}
+    workdir.describe(dataclasses.replace(config, epochs=80.0), manifest)
+    assert (workdir.path / "config.1.json").exists()
+    with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
+        workdir.check(dataclasses.replace(config, seed=1))
