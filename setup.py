@@ -6,6 +6,7 @@ INSTALL_REQUIRES = [
     "absl-py>=2.1",
     "array_record>=0.8",
     "clu>=0.0.12",
+    "etils[epath]>=1.12",
     "flax>=0.12",
     # tensorflow-datasets needs importlib-resources and does not say so.
     "importlib-resources>=6.0",

@@ -145,7 +145,7 @@ def test_two_processes_give_the_numbers_of_one(scenario):
     for one, two in zip(alone, pair, strict=True):
         assert one.keys() == two.keys()
         for name in one.keys() - {"steps_per_second"}:
-            assert two[name] == pytest.approx(one[name], rel=1e-4), (name, one["step"])
+            assert two[name] == pytest.approx(one[name], rel=1e-5), (name, one["step"])
     losses = [row["train_loss"] for row in alone]
     assert max(losses) > 1.02 * min(losses)
     assert pair[-1]["test_examples"] == 360
@@ -156,7 +156,7 @@ def test_two_processes_leave_the_checkpoint_of_one(scenario):
     assert alone.keys() == pair.keys()
     assert any("ema" in name for name in alone)
     for name, leaf in alone.items():
-        np.testing.assert_allclose(pair[name], leaf, rtol=1e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(pair[name], leaf, rtol=1e-4, atol=1e-6, err_msg=name)
     assert alone["['step']"] == NUM_STEPS
 
 
@@ -199,6 +199,7 @@ def test_files_are_written_once(scenario):
     assert f"going on from step {scenario.saved}" in scenario.ends[0][1]
 
 
+@pytest.mark.slow
 def test_a_pair_that_has_ended_is_not_repeated(scenario):
     before = (scenario.folder / "pair" / "metrics.jsonl").read_bytes()
     again = start(scenario.config, scenario.folder, num_processes=2, devices=2, name="pair")
