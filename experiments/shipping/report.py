@@ -169,7 +169,7 @@ def _precisions(content: dict[str, Any]) -> str:
         "## Precision of the pools, SMH at 10%\n",
         "Bytes and test accuracy of the exported file. Fine-tuned rows went on for half "
         "(Fashion-MNIST) or a quarter (digits) of the epochs with pools rounded to the named "
-        "precision; float32 is the same fine-tuning without.\n",
+        "precision.\n",
         "| | the run's own | " + " | ".join(PRECISIONS) + " |",
         "| --- | ---: | " + " | ".join("---:" for _ in PRECISIONS) + " |",
     ]

@@ -71,8 +71,7 @@ def rows() -> dict[str, Row]:
             "optimizer.learning_rate": rate,
             "epochs": epochs,
         }
-        for precision in ("float32", "int4"):
-            made[f"{name}_smh10_{precision}"] = Row(data, {**tuning, "pool_precision": precision})
+        made[f"{name}_smh10_int4"] = Row(data, {**tuning, "pool_precision": "int4"})
     return made
 
 
