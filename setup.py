@@ -27,12 +27,15 @@ INSTALL_REQUIRES = [
     "zstandard>=0.23",
 ]
 
+ONNX_REQUIRES = ["onnx>=1.18"]
 PLOT_REQUIRES = ["matplotlib>=3.9"]
 
 TEST_REQUIRES = [
+    *ONNX_REQUIRES,
     *PLOT_REQUIRES,
     "hypothesis>=6.100",
     "keras>=3.5",
+    "onnxruntime>=1.20",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",
@@ -49,6 +52,7 @@ setup(
     packages=find_packages(include=["smh_jax", "smh_jax.*"]),
     install_requires=INSTALL_REQUIRES,
     extras_require={
+        "onnx": ONNX_REQUIRES,
         "plot": PLOT_REQUIRES,
         # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],

@@ -1,9 +1,10 @@
 """Makes one file of a trained run, and shows what each precision of its pools would cost.
 
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
+python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
 """
 
-import pathlib
+import os
 
 from absl import flags
 
@@ -17,6 +18,15 @@ PRECISION = flags.DEFINE_enum("precision", None, artifacts.PRECISIONS, "Of the p
 COMPRESS = flags.DEFINE_bool("compress", False, "Compress the file by zstandard.")
 EVALUATE = flags.DEFINE_bool("evaluate", True, "Measure every precision on the test set.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the test set, if not where the run had it.")
+STABLEHLO = flags.DEFINE_string("stablehlo", None, "Also the computation, for JAX and XLA.")
+ONNX = flags.DEFINE_string("onnx", None, "Also the computation, for ONNX runtimes.")
+FORM = flags.DEFINE_enum(
+    "form",
+    "on_the_fly",
+    artifacts.FORMS,
+    "Of the computation: 'on_the_fly' generates weights layer by layer from the variables inside, "
+    "'unpacked' has all weights inside.",
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 
 
@@ -24,24 +34,30 @@ def main(_: list[str]) -> None:
     """Exports."""
     if (WORKDIR.value is None) == (ARTIFACT.value is None):
         raise ValueError("give either --workdir=... or --artifact=...")
-    if OUTPUT.value is not None:
-        artifacts.check_new(pathlib.Path(OUTPUT.value), OVERWRITE.value)
+    files = [flag.value for flag in (OUTPUT, STABLEHLO, ONNX) if flag.value is not None]
+    if len(set(files)) < len(files):
+        raise ValueError(f"{', '.join(files)} must be different files")
+    for path in files:
+        artifacts.check_new(path, OVERWRITE.value)
     if WORKDIR.value is not None:
         artifact = shipping.from_run(WORKDIR.value)
     else:
         artifact = artifacts.load(ARTIFACT.value)
-    precision = PRECISION.value or artifact.precision
-    config = shipping.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
-    artifact = shipping.table(artifact, config, COMPRESS.value).get(precision) or artifact.at(
-        precision
-    )
-    accuracy = artifact.provenance.get("test_accuracy")
-    if accuracy is not None:
-        print(f"the run's own: {accuracy:.2%}")
+    # An impossible precision is told before anything is measured.
+    artifact.at(PRECISION.value or artifact.precision)
+    dataset = shipping.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
+    measured = shipping.table(artifact, dataset, COMPRESS.value)
+    if artifact.provenance.get("test_accuracy") is not None:
+        print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
+    artifact = measured.get(PRECISION.value, measured[artifact.precision])
     if OUTPUT.value is not None:
         artifacts.save(OUTPUT.value, artifact, compress=COMPRESS.value, overwrite=OVERWRITE.value)
-        size = pathlib.Path(OUTPUT.value).stat().st_size
-        print(f"{OUTPUT.value}: {precision}, {size:,} bytes")
+    if STABLEHLO.value is not None:
+        artifacts.write(STABLEHLO.value, artifacts.to_stablehlo(artifact, FORM.value))
+    if ONNX.value is not None:
+        artifacts.write(ONNX.value, artifacts.to_onnx(artifact, FORM.value))
+    for path in files:
+        print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes")
 
 
 if __name__ == "__main__":

@@ -24,25 +24,25 @@ def from_run(workdir: str | os.PathLike[str]) -> Artifact:
         ValueError: if there is no trained run.
     """
     found = trained.read(workdir)
-    folder = Workdir(workdir)
-    config, _ = folder.read()
-    run, result = found.run, folder.result() or {}
+    config, dataset = found.config, found.run.dataset
+    result = Workdir(workdir).result() or {}
     if result.get("steps") != found.step:
         logging.warning("the run is not complete: this is its step %d", found.step)
+        result = {}
     return Artifact(
-        method=run.method,
+        method=found.run.method,
         stored=found.variables,
         model_state=found.model_state,
         model=artifacts.ModelSpec(
-            config.model.name, run.dataset.num_classes, dict(config.model.options)
+            config.model.name, dataset.num_classes, dict(config.model.options)
         ),
         preprocessing=artifacts.Preprocessing(
-            image_shape=run.dataset.image_shape,
-            mean=run.dataset.normalization.mean,
-            stddev=run.dataset.normalization.stddev,
-            crop=run.dataset.preprocessing,
+            image_shape=dataset.image_shape,
+            mean=dataset.normalization.mean,
+            stddev=dataset.normalization.stddev,
+            crop=dataset.preprocessing,
         ),
-        class_names=run.dataset.class_names,
+        class_names=dataset.class_names,
         provenance={
             "config": to_json_dict(config),
             "steps": found.step,

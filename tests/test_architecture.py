@@ -47,7 +47,7 @@ ALLOWED = {
     "smh_jax.shipping": {
         *("artifact", "config", "data", "trained", "workdir"),
     },
-    "smh_jax.artifact": {"losses", "manifest", "methods", "models"},
+    "smh_jax.artifact": {"losses", "manifest", "methods", "models", "on_the_fly"},
     "smh_jax.width_multiplier": {"manifest", "models"},
     "smh_jax.on_the_fly": {"manifest", "methods"},
     "smh_jax.manifest": {"initial_values"},

@@ -3,10 +3,13 @@
 from smh_jax.artifact.artifact import Artifact, ModelSpec
 from smh_jax.artifact.evaluation import evaluate
 from smh_jax.artifact.file import check_new, encode, load, save, write
+from smh_jax.artifact.forward import FORMS
 from smh_jax.artifact.preprocessing import Preprocessing
 from smh_jax.artifact.quantization import PRECISIONS
+from smh_jax.artifact.stablehlo import to_stablehlo
 
 __all__ = [
+    "FORMS",
     "PRECISIONS",
     "Artifact",
     "ModelSpec",
@@ -16,5 +19,20 @@ __all__ = [
     "evaluate",
     "load",
     "save",
+    "to_onnx",
+    "to_stablehlo",
     "write",
 ]
+
+
+def to_onnx(artifact: Artifact, form: str = "on_the_fly") -> bytes:
+    """An ONNX model; see `smh_jax.artifact.onnx.export`.
+
+    Raises:
+        ValueError: also if the package `onnx` is not installed.
+    """
+    try:
+        from smh_jax.artifact import onnx
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; install it with: pip install 'smh_jax[onnx]'") from error
+    return onnx.export(artifact, form)

@@ -25,8 +25,11 @@ from smh_jax.manifest import Manifest
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25
 _MAX_WEIGHTS = 2**31 - 1
+_MAX_PIXELS = 2**26
 _MAX_SPARE_TARGET = 2**20
 _MAX_TARGET_SHARE = 64
+# Calls of modules while the model is traced twice; a tensor takes two or three of them.
+_SPARE_CALLS, _CALLS_PER_TENSOR = 50, 4
 
 
 def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
@@ -100,7 +103,6 @@ def save(
     Raises:
         ValueError: if the file exists, or for an impossible precision.
     """
-    path = pathlib.Path(path)
     check_new(path, overwrite)
     if precision is not None:
         artifact = artifact.at(precision)
@@ -126,16 +128,18 @@ def load(path: str | os.PathLike[str]) -> Artifact:
         raise ValueError(f"{path} is not a model that can be loaded: {error}") from error
 
 
-def check_new(path: pathlib.Path, overwrite: bool) -> None:
+def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises ValueError if a file may not be written there."""
+    path = pathlib.Path(path)
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists; choose another name, or overwrite it")
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: {path.parent} is not a folder")
 
 
-def write(path: pathlib.Path, data: bytes) -> None:
+def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file, completely or not at all."""
+    path = pathlib.Path(path)
     temporary = path.with_name(path.name + ".incomplete")
     temporary.write_bytes(data)
     temporary.replace(path)
@@ -202,7 +206,9 @@ def _model_state(model: ModelSpec, manifest: Manifest, preprocessing: Any) -> An
     shape = tuple(preprocessing["image_shape"]) if preprocessing is not None else None
     if shape is None:
         raise ValueError("a model has to come with the shape of its images")
-    calls, most = 0, 100 + 100 * len(manifest.tensors)
+    if math.prod(shape) > _MAX_PIXELS:
+        raise ValueError(f"image_shape={shape} is more than {_MAX_PIXELS} numbers")
+    calls, most = 0, _SPARE_CALLS + _CALLS_PER_TENSOR * len(manifest.tensors)
 
     def count_calls(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         nonlocal calls

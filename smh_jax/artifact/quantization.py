@@ -83,12 +83,14 @@ def quantize(array: jax.Array, precision: str) -> Quantized:
 
 def dequantize(quantized: Quantized) -> jax.Array:
     """The float32 array that the integers stand for."""
-    values, count = quantized.values, math.prod(quantized.shape)
+    count = math.prod(quantized.shape)
     if quantized.precision == "int4":
-        values = _unpack_int4(values)[:count]
+        integers = _unpack_int4(quantized.values)[:count]
+    else:
+        integers = quantized.values.astype(jnp.float32)
     size, rows = row_size(quantized.shape), num_rows(quantized.shape)
-    padded = jnp.pad(values, (0, rows * size - count)).reshape(rows, size)
-    restored = padded.astype(jnp.float32) * quantized.scales[:, jnp.newaxis]
+    padded = jnp.pad(integers, (0, rows * size - count)).reshape(rows, size)
+    restored = padded * quantized.scales[:, jnp.newaxis]
     return restored.ravel()[:count].reshape(quantized.shape)
 
 
@@ -116,6 +118,6 @@ def _pack_int4(values: jax.Array) -> jax.Array:
 
 
 def _unpack_int4(packed: jax.Array) -> jax.Array:
-    """The inverse of `_pack_int4`, of an even number of integers: int8."""
+    """The inverse of `_pack_int4`, of an even number of integers: as float32."""
     pairs = jnp.stack([packed & 15, packed >> 4], axis=-1)
-    return pairs.ravel().astype(jnp.int8) - 8
+    return pairs.ravel().astype(jnp.float32) - 8

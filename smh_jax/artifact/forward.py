@@ -1,0 +1,55 @@
+"""The forward pass of a stored model, as a function that other programs can be given."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from smh_jax import on_the_fly
+from smh_jax.artifact.artifact import Artifact
+
+FORMS = ("on_the_fly", "unpacked")
+
+
+def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], Any]:
+    """The forward pass `function(constants, images)` and its constants, a pytree.
+
+    Args:
+        artifact: the model.
+        form: 'on_the_fly' has the variables as they are stored for constants, and generates each
+            layer's weights when they are needed; 'unpacked' has all weights for constants.
+
+    Raises:
+        ValueError: for another form, or if the base model is not one of this project's.
+    """
+    if form == "unpacked":
+        module, constants = artifact.module, (artifact.params, dict(artifact.model_state))
+
+        def unpacked(constants: Any, images: jax.Array) -> jax.Array:
+            params, state = constants
+            return module.apply({"params": params, **state}, images, train=False)
+
+        return unpacked, constants
+    if form != "on_the_fly":
+        raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
+    predict = on_the_fly.predict(artifact.module, artifact.method)
+
+    def generated(constants: Any, images: jax.Array) -> jax.Array:
+        stored, state = constants
+        return predict(artifact.restore(stored), state, images)
+
+    return generated, (artifact.stored, dict(artifact.model_state))
+
+
+def image_batch(artifact: Artifact) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of its images [batch, height, width, channels], with a symbol for the batch.
+
+    Raises:
+        ValueError: if the artifact does not say.
+    """
+    if artifact.preprocessing is None:
+        raise ValueError("the artifact does not say the shape of its images")
+    (batch,) = jax.export.symbolic_shape("batch")
+    return jax.ShapeDtypeStruct((batch, *artifact.preprocessing.image_shape), jnp.float32)

@@ -1,0 +1,182 @@
+"""JAX's primitives that move elements about, in ONNX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from smh_jax.artifact.onnx.tensors import Builder, Tensor, translates
+
+
+@translates("broadcast_in_dim")
+def _broadcast(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    """Only the axes of size 1: what takes the result broadcasts it, or has it written out."""
+    axes, shape = equation.params["broadcast_dimensions"], equation.params["shape"]
+    dims: list[Any] = [1] * len(shape)
+    for axis, size in zip(axes, x.dims, strict=True):
+        dims[axis] = size
+    return builder.reshape(x, tuple(dims))
+
+
+@translates("reshape", "squeeze", "expand_dims")
+def _reshape(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    (before,), (after,) = equation.invars, equation.outvars
+    return builder.reshape(builder.whole(x, before.aval.shape), tuple(after.aval.shape))
+
+
+@translates("transpose")
+def _transpose(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    return builder.transpose(x, equation.params["permutation"])
+
+
+@translates("slice")
+def _slice(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    x = builder.whole(x, equation.invars[0].aval.shape)
+    params = equation.params
+    strides = params["strides"] or (1,) * len(x.dims)
+    return builder.slice(x, params["start_indices"], params["limit_indices"], strides)
+
+
+@translates("dynamic_slice")
+def _dynamic_slice(builder: Builder, equation: Any, x: Tensor, *starts: Tensor) -> Tensor:
+    """As in JAX, a start from which the slice would leave the array is moved to where it fits."""
+    x = builder.whole(x, equation.invars[0].aval.shape)
+    sizes = equation.params["slice_sizes"]
+    vectors: list[str] = []
+    axes = []
+    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        last = x.dims[axis] - size
+        if isinstance(last, int) and last == 0:
+            continue
+        if start.is_known:
+            begin = min(max(int(start.data), 0), last)
+            ends = [*x.dims[:axis], begin + size, *x.dims[axis + 1 :]]
+            begins = [begin if other == axis else 0 for other in range(len(x.dims))]
+            x = builder.slice(x, begins, ends, [1] * len(x.dims))
+            continue
+        start = builder.cast(start, np.int64)
+        name = builder.graph.node("Max", builder.of(start), builder.graph.constant(np.int64(0)))
+        name = builder.graph.node("Min", name, builder.graph.constant(np.int64(last)))
+        vectors.append(builder.graph.node("Reshape", name, builder.integers([1])))
+        axes.append(axis)
+    if not axes:
+        return x
+    begins = vectors[0] if len(axes) == 1 else builder.graph.node("Concat", *vectors, axis=0)
+    ends = builder.graph.node("Add", begins, builder.integers([sizes[axis] for axis in axes]))
+    return builder.node(
+        "Slice", x, begins, ends, builder.integers(axes), like=equation.outvars[0].aval
+    )
+
+
+@translates("pad")
+def _pad(builder: Builder, equation: Any, x: Tensor, value: Tensor) -> Tensor:
+    x = builder.whole(x, equation.invars[0].aval.shape)
+    low, high, interior = zip(*equation.params["padding_config"], strict=True)
+    if any(interior):
+        raise ValueError("padding between elements")
+    if min(*low, *high, 0) < 0:
+        begins = [max(0, -size) for size in low]
+        ends = [size + min(0, cut) for size, cut in zip(x.dims, high, strict=True)]
+        x = builder.slice(x, begins, ends, [1] * len(begins))
+    pads = builder.integers([max(0, size) for size in (*low, *high)])
+    return builder.node("Pad", x, pads, value, like=equation.outvars[0].aval)
+
+
+@translates("concatenate")
+def _concatenate(builder: Builder, equation: Any, *operands: Tensor) -> Tensor:
+    whole = [builder.whole(x, v.aval.shape) for x, v in zip(operands, equation.invars, strict=True)]
+    axis = equation.params["dimension"]
+    return builder.node("Concat", *whole, like=equation.outvars[0].aval, axis=axis)
+
+
+@translates("stack")
+def _stack(builder: Builder, equation: Any, *operands: Tensor) -> Tensor:
+    axis, out = equation.params["axis"], equation.outvars[0].aval
+    single = (*out.shape[:axis], 1, *out.shape[axis + 1 :])
+    whole = [
+        builder.reshape(builder.whole(x, v.aval.shape), single)
+        for x, v in zip(operands, equation.invars, strict=True)
+    ]
+    return builder.node("Concat", *whole, like=out, axis=axis)
+
+
+@translates("split")
+def _split(builder: Builder, equation: Any, x: Tensor) -> list[Tensor]:
+    x = builder.whole(x, equation.invars[0].aval.shape)
+    sizes, axis = equation.params["sizes"], equation.params["axis"]
+    names = builder.graph.nodes(
+        "Split", builder.of(x), builder.integers(sizes), num_outputs=len(sizes), axis=axis
+    )
+    return [
+        Tensor(name, tuple(out.aval.shape), x.dtype)
+        for name, out in zip(names, equation.outvars, strict=True)
+    ]
+
+
+@translates("rev")
+def _reverse(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    axes = equation.params["dimensions"]
+    vectors = ([-1] * len(axes), [-(2**62)] * len(axes), axes, [-1] * len(axes))
+    return builder.node("Slice", x, *map(builder.integers, vectors), like=x)
+
+
+@translates("iota")
+def _iota(builder: Builder, equation: Any) -> Tensor:
+    params = equation.params
+    axis, size = params["dimension"], params["shape"][params["dimension"]]
+    ends = [builder.graph.constant(np.int64(end)) for end in (0, size, 1)]
+    counted = Tensor(builder.graph.node("Range", *ends), (size,), np.dtype(np.int64))
+    dims = tuple(size if i == axis else 1 for i in range(len(params["shape"])))
+    return builder.reshape(builder.cast(counted, params["dtype"]), dims)
+
+
+@translates("gather")
+def _gather(builder: Builder, equation: Any, x: Tensor, indices: Tensor) -> Tensor:
+    """Whole slices at indices along one axis, or at a grid of known indices along several."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    x = builder.whole(x, equation.invars[0].aval.shape)
+    indices = builder.whole(indices, equation.invars[1].aval.shape)
+    axes = tuple(numbers.start_index_map)
+    out = equation.outvars[0].aval
+    between = tuple(i for i in range(len(out.shape)) if i not in numbers.offset_dims)
+    is_plain = (
+        tuple(numbers.collapsed_slice_dims) == axes
+        and not numbers.operand_batching_dims
+        and all(sizes[i] == size for i, size in enumerate(x.dims) if i not in axes)
+    )
+    if is_plain and len(axes) == 1:
+        (axis,) = axes
+        batch_dims = indices.dims[:-1]
+        if between == tuple(range(axis, axis + len(batch_dims))):
+            flat = builder.reshape(indices, batch_dims)
+            return builder.node("Gather", x, flat, like=out, axis=axis)
+    grid = _grid(indices.data) if indices.is_known else None
+    if is_plain and grid is not None and between == axes:
+        for axis, positions in zip(axes, grid, strict=True):
+            steps = set(np.diff(positions).tolist())
+            if len(steps) == 1 and min(steps) > 0:
+                begins = [int(positions[0]) if i == axis else 0 for i in range(len(x.dims))]
+                ends = [int(positions[-1]) + 1 if i == axis else n for i, n in enumerate(x.dims)]
+                strides = [min(steps) if i == axis else 1 for i in range(len(x.dims))]
+                x = builder.slice(x, begins, ends, strides)
+            else:
+                dims = (*x.dims[:axis], len(positions), *x.dims[axis + 1 :])
+                name = builder.graph.node(
+                    "Gather", builder.of(x), builder.integers(positions), axis=axis
+                )
+                x = Tensor(name, dims, x.dtype)
+        return x
+    raise ValueError(f"a gather with {numbers} and slices of {sizes}")
+
+
+def _grid(indices: np.ndarray) -> Sequence[np.ndarray] | None:
+    """Positions along each axis if the indices [n1, n2, ..., axes] are all their combinations."""
+    if indices.ndim != indices.shape[-1] + 1:
+        return None
+    positions = []
+    for axis in range(indices.shape[-1]):
+        along = np.moveaxis(indices[..., axis], axis, -1).reshape(-1, indices.shape[axis])
+        if not np.all(along == along[0]):
+            return None
+        positions.append(along[0])
+    return positions

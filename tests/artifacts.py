@@ -1,0 +1,115 @@
+"""Models in the form in which they are saved, without the training."""
+
+import functools
+import io
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smh_jax import Artifact, Manifest, artifact, methods, models
+
+IMAGE_SHAPE = (8, 8, 1)
+# Method, target size and options.
+METHODS = {
+    "smh": ("smh", 2500, {}),
+    "kronecker": ("smh", 3000, {"layout": "kronecker", "blocks": 2, "scale_per": "channel"}),
+    "bfloat16": ("smh", 2500, {"pool_dtype": "bfloat16", "scale": "fixed", "modifier": "sign"}),
+    "multi_hash": ("multi_hash", 2000, {"num_hashes": 2, "signs": True}),
+    "combined": ("combined", 4000, {"parts": ("smh", "multi_hash:num_hashes=2")}),
+    "tucker": ("tucker", 3000, {}),
+    "tensor_ring": ("tensor_ring", 3000, {}),
+    "dense": ("dense", None, {}),
+}
+
+
+@functools.cache
+def make(
+    kind: str = "smh",
+    model: str = "cifar_resnet8",
+    shape: tuple[int, ...] = IMAGE_SHAPE,
+    width: float = 0.25,
+    share: float | None = None,
+) -> Artifact:
+    """An artifact whose variables and batch statistics are random, so that all of them matter.
+
+    Args:
+        kind: of `METHODS`.
+        model: its name.
+        shape: of its images.
+        width: multiplier of the model.
+        share: of the model's weights, for a target size in place of the one of `METHODS`.
+    """
+    name, target_size, options = METHODS[kind]
+    model_options = {"width_multiplier": width}
+    spec = artifact.ModelSpec(model, 10, models.default_options(model) | model_options)
+    module = spec.create()
+    manifest = Manifest.from_model(module, (1, *shape))
+    if share is not None:
+        target_size = int(share * manifest.num_weights)
+    method = methods.create(name, manifest, target_size=target_size, **options)
+    state = dict(
+        jax.jit(lambda key: module.init(key, jnp.zeros((1, *shape)), train=False))(
+            jax.random.key(0)
+        )
+    )
+    variables = method.init(jax.random.key(1), state.pop("params"))
+    random = np.random.default_rng(0)
+    move = functools.partial(jax.tree.map, lambda x: _moved(random, np.asarray(x)))
+    return Artifact(
+        method=method,
+        stored={group: move(tree) for group, tree in variables.items()},
+        model_state=move(state),
+        model=spec,
+        preprocessing=artifact.Preprocessing(
+            shape, mean=(0.3,) * shape[2], stddev=(0.4,) * shape[2]
+        ),
+        class_names=tuple(f"class {i}" for i in range(10)),
+        accuracy={"accuracy": 0.5},
+        provenance={"command": "none", "steps": 0},
+    )
+
+
+def _moved(random: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    return (array * random.uniform(0.8, 1.2, array.shape) + 0.02).astype(array.dtype)
+
+
+def images(count: int, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:
+    """Normal float32 images."""
+    return np.random.default_rng(7).normal(size=(count, *shape)).astype(np.float32)
+
+
+def run_alone(code: str, folder, forbidden: tuple[str, ...], *arguments: str) -> np.ndarray:
+    """The array that code writes to `out`, run where the forbidden packages cannot be imported."""
+    guard = f"""
+import sys
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {forbidden!r}:
+            raise ImportError('forbidden: ' + name)
+sys.meta_path.insert(0, Guard())
+import io, os
+import numpy as np
+try:
+    import smh_jax
+except ImportError:
+    pass
+else:
+    raise SystemExit('the project can be imported')
+"""
+    # What libraries print must not come between the bytes.
+    end = "\nnp.save(sys.argv[1], out)\n"
+    target = folder / "out.npy"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", guard + code + end, str(target), *arguments],
+        cwd=folder,
+        env={"JAX_PLATFORMS": "cpu", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return np.load(io.BytesIO(target.read_bytes()))
