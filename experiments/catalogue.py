@@ -1,0 +1,36 @@
+"""All experiments by name."""
+
+import difflib
+import importlib
+
+from experiments import sweep
+from experiments.experiment import Experiment
+
+SCALES = ("reduced", "paper")
+_NAMES = (
+    "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7", "tuning",
+)  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    """The paper's tables and figures, and the tuning of the reduced scale."""
+    return _NAMES
+
+
+def load(name: str, scale: str) -> Experiment:
+    """An experiment with its rows.
+
+    Args:
+        name: one of `names()`, or the path of an ablation file, which has no scales.
+        scale: one of `SCALES`.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name.endswith(".toml"):
+        return sweep.load(name)
+    if name not in _NAMES:
+        near = difflib.get_close_matches(name, _NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_NAMES)}"
+        raise ValueError(f"experiment {name!r} is unknown; {hint} An ablation file ends in .toml")
+    return importlib.import_module(f"experiments.tables.{name}").experiment(scale)

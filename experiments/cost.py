@@ -1,0 +1,62 @@
+"""What a run costs before it is made: steps, and hours on the device that it is meant for."""
+
+import dataclasses
+import functools
+
+from experiments.job import Job
+from smh_jax import data, models
+
+# Training examples; a split that takes a part of them costs less than is said here.
+_EXAMPLES = {
+    "cifar10": 50_000, "cifar100": 50_000, "digits": 1_437, "fashion_mnist": 60_000,
+    "imagenet2012": 1_281_167,
+}  # fmt: skip
+
+# Multiply-adds of a forward pass per second of training that a device gets through, forward and
+# backward pass together. From the paper's Table 1: 6,060 images per second of EfficientNet-B2 (1.0
+# billion multiply-adds) on a slice of 16 chips.
+_TPU_V3_CHIP = 1.0e9 * 6060 / 16
+# From CIFAR ResNet-8 at 14 x 14 pixels (2.5 million multiply-adds), 1,550 images per second on one
+# core of a server processor.
+_CPU_CORE = 2.5e6 * 1550
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """An estimate, good for planning only.
+
+    Attributes:
+        steps: of training.
+        device_hours: of training on one device.
+        device: 'TPU v3 chip' or 'CPU core'.
+    """
+
+    steps: int
+    device_hours: float
+    device: str
+
+
+def estimate(job: Job) -> Cost:
+    """The cost of a whole run."""
+    config = job.config
+    info = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
+    examples = config.epochs * _EXAMPLES[config.data.name]
+    on_tpu = "TPU" in job.row.resources
+    per_second = _TPU_V3_CHIP if on_tpu else _CPU_CORE
+    multiply_adds = _multiply_adds(
+        config.model.name,
+        tuple(sorted(config.model.options.items())),
+        info.num_classes,
+        (1, *info.image_shape),
+    )
+    return Cost(
+        steps=max(1, round(examples / config.data.batch_size)),
+        device_hours=examples * multiply_adds / per_second / 3600,
+        device="TPU v3 chip" if on_tpu else "CPU core",
+    )
+
+
+@functools.cache
+def _multiply_adds(name: str, options: tuple, num_classes: int, shape: tuple[int, ...]) -> int:
+    model = models.create(name, num_classes=num_classes, **dict(options))
+    return models.count_multiply_adds(model, shape)

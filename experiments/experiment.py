@@ -1,0 +1,36 @@
+"""An experiment: a table or figure of the paper, or an ablation, as rows and a way to show them."""
+
+import collections
+import dataclasses
+
+from experiments.row import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Rows that belong together.
+
+    Attributes:
+        name: such as 'table1'; with the scale, the folder of its runs.
+        scale: 'paper', exactly the paper's models and recipes, 'reduced', the same questions at a
+            size that a laptop trains, or 'sweep', an ablation of one's own.
+        title: of the table and the picture.
+        question: that the rows answer.
+        rows: in the order of the report.
+        plot: 'curves' (accuracy against size, a line per series) or 'bars' (a group per `group`).
+    """
+
+    name: str
+    scale: str
+    title: str
+    question: str
+    rows: tuple[Row, ...]
+    plot: str = "curves"
+
+    def __post_init__(self) -> None:
+        names = collections.Counter(row.name for row in self.rows)
+        twice = [name for name, number in names.items() if number > 1]
+        if twice:
+            raise ValueError(f"{self.name}: several rows are named {', '.join(twice)}")
+        if not self.rows:
+            raise ValueError(f"{self.name} has no rows at scale {self.scale!r}")

@@ -1,0 +1,103 @@
+"""An ablation of one's own: a TOML file with a config and values of its fields.
+
+    config = "configs/digits.py:target_size=27000"
+    seeds = [0, 1]
+    [grid]
+    method.options.blocks = [1, 4, 16]
+    optimizer.learning_rate = [0.2, 0.4]
+
+`[grid]` takes every combination of the values; `[[list]]`, any number of times, names single
+settings. Optional: `title`, `question`, `resources`.
+"""
+
+import itertools
+import pathlib
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.experiment import Experiment
+from experiments.row import Row
+
+_KEYS = {
+    "config": str, "seeds": list, "grid": dict, "list": list, "title": str, "question": str,
+    "resources": dict,
+}  # fmt: skip
+
+
+def load(path: str) -> Experiment:
+    """Reads an ablation file.
+
+    Raises:
+        ValueError: if it cannot be read or says something else than what this module's docstring
+            shows.
+    """
+    try:
+        content = tomllib.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"sweep {path}: {error}") from error
+    for key, value in content.items():
+        if key not in _KEYS:
+            raise ValueError(f"sweep {path}: {key!r} is unknown; known are {', '.join(_KEYS)}")
+        if not isinstance(value, _KEYS[key]):
+            raise ValueError(f"sweep {path}: {key}={value!r} must be a {_KEYS[key].__name__}")
+    if "config" not in content:
+        raise ValueError(f"sweep {path}: config is missing")
+    settings = [*_grid(path, content.get("grid", {})), *_list(path, content.get("list", []))]
+    if not settings:
+        raise ValueError(f"sweep {path}: neither grid nor list names any value")
+    rows = tuple(
+        Row(
+            name=_name(setting),
+            series=_name(dict(list(setting.items())[1:])) or "all",
+            group=str(next(iter(setting.values()))),
+            config=content["config"],
+            overrides=setting,
+            seeds=tuple(content.get("seeds", [0])),
+            **({"resources": content["resources"]} if "resources" in content else {}),
+        )
+        for setting in settings
+    )
+    name = pathlib.Path(path).stem
+    return Experiment(
+        name=name,
+        scale="sweep",
+        title=content.get("title", name),
+        question=content.get("question", f"What do {', '.join(settings[0])} change?"),
+        rows=rows,
+        plot="bars",
+    )
+
+
+def _grid(path: str, axes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    axes = _flatten(axes)
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"sweep {path}: grid axis {name}={values!r} must be a list of values")
+    if not axes:
+        return []
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _list(path: str, settings: list[Any]) -> list[dict[str, Any]]:
+    for setting in settings:
+        if not isinstance(setting, dict) or not setting:
+            raise ValueError(f"sweep {path}: a list entry {setting!r} must be fields with values")
+    return [_flatten(setting) for setting in settings]
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """TOML reads a dotted name as tables within tables."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _name(setting: Mapping[str, Any]) -> str:
+    """A folder name: the last part of each field's name, and its value."""
+    text = ",".join(f"{name.rpartition('.')[2]}={value}" for name, value in setting.items())
+    return re.sub(r"[^\w.,=+-]", "_", text)

@@ -1,0 +1,35 @@
+"""The search for the learning rates of the reduced scale: the same for every method.
+
+Trained on 50,000 training examples and judged on the other 10,000, at the smallest size of the
+comparisons. `python -m experiments.choose_rates` takes the best of each method.
+"""
+
+from experiments.experiment import Experiment
+from experiments.tables import reduced
+
+LEARNING_RATES = (0.2, 0.4, 0.8, 1.6)
+HELD_OUT = {"data__train_split": "train[:50000]", "data__eval_split": "train[50000:]"}
+
+
+def experiment(scale: str) -> Experiment:
+    """Every method at every rate; the scale 'paper' uses the recipes' own rates instead."""
+    if scale != "reduced":
+        raise ValueError("tuning is of the scale 'reduced': recipes of the paper have their rates")
+    rows = []
+    for kind in reduced.KINDS:
+        width = reduced.WIDTHS[8, reduced.TENTH] if kind == "width_multiplier" else 1.0
+        size = reduced.TENTH if reduced.KINDS[kind][0] != "dense" else None
+        rows += [
+            reduced.row(
+                f"{kind}-{rate}", kind, size=size, width=width, rate=rate, seeds=(0,), **HELD_OUT
+            )
+            for rate in LEARNING_RATES
+        ]
+    return Experiment(
+        name="tuning",
+        scale="reduced",
+        title="Learning rates at 10% of ResNet-8's variables",
+        question="Which learning rate suits each method, on examples held out of training?",
+        rows=tuple(rows),
+        plot="rates",
+    )
