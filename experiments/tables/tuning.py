@@ -8,7 +8,14 @@ from experiments.experiment import Experiment
 from experiments.tables import reduced
 
 LEARNING_RATES = (0.2, 0.4, 0.8, 1.6)
+# Where the best was at the edge of these, the search went on.
+FURTHER: dict[str, tuple[float, ...]] = {}
 HELD_OUT = {"data__train_split": "train[:50000]", "data__eval_split": "train[50000:]"}
+
+
+def rates_of(kind: str) -> tuple[float, ...]:
+    """The learning rates to try for one of `reduced.KINDS`."""
+    return tuple(sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))))
 
 
 def experiment(scale: str) -> Experiment:
@@ -23,7 +30,7 @@ def experiment(scale: str) -> Experiment:
             reduced.row(
                 f"{kind}-{rate}", kind, size=size, width=width, rate=rate, seeds=(0,), **HELD_OUT
             )
-            for rate in LEARNING_RATES
+            for rate in rates_of(kind)
         ]
     return Experiment(
         name="tuning",

@@ -1,0 +1,124 @@
+"""Pictures of experiments: accuracy against size as lines, groups of bars, accuracy by rate."""
+
+import collections
+import pathlib
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.experiment import Experiment
+from experiments.labels import label
+from experiments.records import Record
+
+_STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.alpha": 0.3, "legend.frameon": False, "svg.hashsalt": "smh_jax",
+}  # fmt: skip
+_MARKERS = "osD^vP*X<>ph"
+
+
+def save(experiment: Experiment, found: tuple[Record, ...], path: pathlib.Path) -> None:
+    """Draws an experiment into `path` with the endings .png and .svg."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        trained = [record for record in found if record.runs]
+        {"curves": _curves, "bars": _bars, "rates": _rates}[experiment.plot](axes, trained)
+        if experiment.scale == "paper":
+            _paper_points(axes, found, experiment.plot)
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_title(experiment.title)
+        axes.legend(fontsize=8)
+        # Without dates, the same results give the same bytes.
+        figure.savefig(path.with_name(path.name + ".png"), dpi=200, metadata={"Software": None})
+        figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+
+
+def _by_series(found: list[Record]) -> dict[str, list[Record]]:
+    series = collections.defaultdict(list)
+    for record in found:
+        series[record.series].append(record)
+    return series
+
+
+def _error(record: Record) -> float:
+    return record.stddev or 0.0
+
+
+def _curves(axes: Axes, found: list[Record]) -> None:
+    for (name, points), marker in zip(_by_series(found).items(), _cycle(_MARKERS), strict=False):
+        points = sorted(points, key=lambda record: record.size)
+        if len(points) == 1 and name.endswith("dense"):
+            # A model that is not compressed: the level to be reached.
+            axes.axhline(points[0].mean, color="black", linestyle="--", linewidth=1)
+        axes.errorbar(
+            [record.size for record in points],
+            [record.mean for record in points],
+            [_error(record) for record in points],
+            marker=marker,
+            markersize=5,
+            capsize=2.5,
+            linewidth=1.2,
+            color="black" if name == "dense" else None,
+            label=label(name),
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("trainable variables")
+
+
+def _bars(axes: Axes, found: list[Record]) -> None:
+    groups = list(dict.fromkeys(record.group for record in found))
+    series = _by_series(found)
+    width = 0.8 / max(1, len(series))
+    for index, (name, points) in enumerate(series.items()):
+        at = [groups.index(record.group) + (index + 0.5) * width - 0.4 for record in points]
+        heights = [record.mean for record in points]
+        bars = axes.bar(
+            at, heights, 0.92 * width, yerr=[_error(r) for r in points], capsize=2.5,
+            label=label(name),
+        )  # fmt: skip
+        axes.bar_label(bars, [f"{height:.1f}" for height in heights], padding=2, fontsize=7)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.grid(visible=False, axis="x")
+    if found:
+        # The differences are small beside the accuracies.
+        low = min(record.mean - _error(record) for record in found)
+        high = max(record.mean + _error(record) for record in found)
+        margin = max(0.5, 0.3 * (high - low))
+        axes.set_ylim(low - margin, min(100.0, high + margin))
+        axes.annotate(
+            "axis does not begin at 0", (0.01, 0.01), xycoords="axes fraction", fontsize=7
+        )
+
+
+def _rates(axes: Axes, found: list[Record]) -> None:
+    for (name, points), marker in zip(_by_series(found).items(), _cycle(_MARKERS), strict=False):
+        rate = "optimizer.learning_rate"
+        points = sorted(points, key=lambda record: record.settings[rate])
+        axes.plot(
+            [record.settings[rate] for record in points],
+            [record.mean for record in points],
+            marker=marker,
+            label=label(name),
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate per 256 examples")
+
+
+def _paper_points(axes: Axes, found: tuple[Record, ...], plot: str) -> None:
+    points = [r.paper for r in found if r.paper and r.paper.size]
+    if plot == "curves" and points:
+        axes.scatter(
+            [number.size for number in points],
+            [number.accuracy for number in points],
+            marker="o",
+            facecolors="none",
+            edgecolors="gray",
+            label="paper",
+        )
+
+
+def _cycle(items: str):
+    while True:
+        yield from items

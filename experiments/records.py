@@ -1,0 +1,136 @@
+"""Results of an experiment as they are committed: every row with its runs, as JSON."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from absl import logging
+
+from experiments.experiment import Experiment
+from experiments.job import CorruptResultError, jobs
+from experiments.paper import Number
+from experiments.row import Row
+from smh_jax.workdir import write_json
+
+RESULTS = pathlib.Path(__file__).with_name("results")
+# What of a run's result is kept.
+_KEPT = (
+    "seed", "test_accuracy", "test_loss", "test_examples", "num_variables", "num_weights", "steps",
+    "epochs", "train_seconds", "examples_per_second", "devices", "versions",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A row and what came of it.
+
+    Attributes:
+        name, series, group, note, paper: of the row.
+        settings: the row's overrides.
+        seeds: that the row asks for.
+        runs: results of those that are done, with the command that repeats each.
+    """
+
+    name: str
+    series: str
+    group: str
+    note: str
+    paper: Number | None
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    runs: tuple[dict[str, Any], ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """In percent, by run."""
+        return [100 * run["test_accuracy"] for run in self.runs]
+
+    @property
+    def mean(self) -> float | None:
+        """Of the accuracies; None without runs."""
+        return statistics.fmean(self.accuracies) if self.runs else None
+
+    @property
+    def stddev(self) -> float | None:
+        """Of the accuracies over seeds (of the sample); None for fewer than two runs."""
+        return statistics.stdev(self.accuracies) if len(self.runs) > 1 else None
+
+    @property
+    def size(self) -> int | None:
+        """Variables that were trained; None without runs."""
+        return self.runs[0]["num_variables"] if self.runs else None
+
+
+def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
+    """Reads the results of an experiment's runs; those that cannot be counted are named, left out.
+
+    Args:
+        experiment: whose rows are reported.
+        workdir: of `experiments.run`.
+    """
+    runs: dict[Row, list[dict[str, Any]]] = {row: [] for row in experiment.rows}
+    for job in jobs(experiment, workdir, None):
+        try:
+            result = job.result()
+        except CorruptResultError as error:
+            logging.warning("left out: %s", error)
+            continue
+        if result is not None:
+            folder = f"runs/{experiment.name}-{experiment.scale}/{job.row.name}/seed{job.seed}"
+            kept = {name: result[name] for name in _KEPT}
+            runs[job.row].append({**kept, "command": job.row.command_line(job.seed, folder)})
+    return tuple(
+        Record(
+            name=row.name,
+            series=row.series,
+            group=row.group,
+            note=row.note,
+            paper=row.paper,
+            settings=dict(row.overrides),
+            seeds=row.seeds,
+            runs=tuple(found),
+        )
+        for row, found in runs.items()
+    )
+
+
+def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """Where a report of an experiment lies."""
+    return folder / f"{experiment.name}_{experiment.scale}{suffix}"
+
+
+def write(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
+    """Writes the results as JSON."""
+    content = {
+        "experiment": experiment.name,
+        "scale": experiment.scale,
+        "title": experiment.title,
+        "question": experiment.question,
+        "rows": [dataclasses.asdict(record) for record in records],
+    }
+    write_json(path, content)
+
+
+def read(path: pathlib.Path) -> tuple[Record, ...]:
+    """Reads what `write` wrote.
+
+    Raises:
+        ValueError: if there is no such file, or it is something else.
+    """
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        return tuple(
+            Record(
+                **{
+                    **row,
+                    "paper": Number(**row["paper"]) if row["paper"] else None,
+                    "seeds": tuple(row["seeds"]),
+                    "runs": tuple(row["runs"]),
+                }
+            )
+            for row in rows
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no results that can be reported: {error!r}") from error

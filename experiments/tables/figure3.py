@@ -1,0 +1,62 @@
+"""Figure 3: SMH against the width multiplier on ResNets."""
+
+from experiments import paper
+from experiments.experiment import Experiment
+from experiments.row import Row
+from experiments.tables import imagenet, reduced
+
+# The paper names no multiplier. Of the points of its curve one can be read, which at 3.3M variables
+# is a width of about a third.
+WIDTHS = (0.25, 0.33, 0.5, 0.75)
+
+
+def experiment(scale: str) -> Experiment:
+    """ResNet-50 and 101 on ImageNet; reduced: ResNet-14 and 20."""
+    return Experiment(
+        name="figure3",
+        scale=scale,
+        title="Figure 3: ResNets, SMH against the width multiplier",
+        question="Does SMH compress ResNets better than a width multiplier?",
+        rows=_paper() if scale == "paper" else _reduced(),
+    )
+
+
+def _paper() -> tuple[Row, ...]:
+    rows = []
+    for model in ("resnet50", "resnet101"):
+        rows.append(imagenet.row(model, "dense", series=f"{model}, dense", group=model))
+        rows += [
+            imagenet.row(
+                model, "smh", size=size, series=f"{model}, SMH", group=model,
+                paper=paper.find("figure3", model, "smh", size),
+            )
+            for size in paper.sizes("figure3", model, "smh")
+        ]  # fmt: skip
+        rows += [
+            imagenet.row(
+                model, "width_multiplier", width=width, series=f"{model}, width", group=model,
+                paper=paper.find("figure3", model, "width_multiplier", 3_300_000)
+                if (model, width) == ("resnet50", 0.33) else None,
+            )
+            for width in WIDTHS
+        ]  # fmt: skip
+    return tuple(rows)
+
+
+def _reduced() -> tuple[Row, ...]:
+    rows = []
+    for depth in (14, 20):
+        rows.append(
+            reduced.row(
+                f"resnet{depth}-dense", "dense", series=f"ResNet-{depth}, dense", depth=depth
+            )
+        )
+        for size in (reduced.TENTH, reduced.QUARTER, reduced.HALF):
+            rows += [
+                reduced.row(f"resnet{depth}-smh-{size}", "smh", series=f"ResNet-{depth}, SMH",
+                    depth=depth, size=size),
+                reduced.row(f"resnet{depth}-width-{size}", "width_multiplier",
+                    series=f"ResNet-{depth}, width", depth=depth,
+                    width=reduced.WIDTHS[depth, size]),
+            ]  # fmt: skip
+    return tuple(rows)
