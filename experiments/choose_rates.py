@@ -21,18 +21,6 @@ from smh_jax.workdir import write_json
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments.", required=True)
 
 
-def choose(accuracies: dict[float, float]) -> float:
-    """The learning rate of the highest accuracy; of equal ones, the smallest.
-
-    Raises:
-        ValueError: if it is the first or last of those tried.
-    """
-    best = max(sorted(accuracies), key=accuracies.__getitem__)
-    if best in (min(accuracies), max(accuracies)):
-        raise ValueError(f"the best rate, {best}, is at the edge of those tried")
-    return best
-
-
 def main(_: list[str]) -> None:
     """Chooses and writes."""
     workdir = pathlib.Path(WORKDIR.value).resolve()
@@ -48,7 +36,7 @@ def main(_: list[str]) -> None:
     chosen = {}
     for kind, accuracies in tried.items():
         try:
-            chosen[kind] = choose(accuracies)
+            chosen[kind] = tuning.choose(accuracies)
         except ValueError as error:
             raise ValueError(f"{kind}: {error}; extend experiments/tables/tuning.py") from error
         logging.info("%s: %g of %s", kind, chosen[kind], json.dumps(accuracies))

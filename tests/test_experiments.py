@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from experiments import catalogue, choose_rates, cost, paper, records, report, sweep
+from experiments import catalogue, cost, paper, records, render, sweep
 from experiments.experiment import Experiment
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
+from experiments.tables import tuning
 from smh_jax import config as configs
 from tests.conftest import ROOT
 
@@ -59,7 +60,7 @@ class TestRow:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"config": "configs/none.py"}, "no config file 'configs/none.py'"),
+            ({"config": "configs/none.py"}, r"no config file 'configs/none\.py'"),
             ({"config": "configs/digits.py:dept=8"}, "did you mean depth"),
             ({"overrides": {"optimizer.rate": 1.0}}, "optimizer.rate=1.0 is unknown"),
             ({"overrides": {"epochs": "many"}}, "epochs='many' is refused"),
@@ -80,7 +81,7 @@ class TestRow:
         # The flags are read by the trainer's own machinery, and nothing is trained.
         code = (
             "import json, sys; from absl import flags; from smh_jax import config, main;"
-            f"flags.FLAGS(['x', *{arguments[2:]!r}]);"
+            f"sys.argv = ['x', *{arguments[2:]!r}]; flags.FLAGS(sys.argv);"
             "print(json.dumps(config.to_json_dict(config.from_config_dict(main.CONFIG.value))))"
         )
         done = run_python("-c", code)
@@ -112,7 +113,7 @@ def test_tuning_never_sees_the_test_set():
 
 
 def test_rows_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="several rows are named a"):
+    with pytest.raises(ValueError, match=r"several rows are named a"):
         Experiment("x", "sweep", "t", "q", (a_row(), a_row()))
 
 
@@ -213,7 +214,7 @@ class TestJobs:
     def test_a_result_of_another_config_is_not_counted(self, all_jobs):
         finish(all_jobs[0])
         other = dataclasses.replace(all_jobs[1], workdir=all_jobs[0].workdir)
-        with pytest.raises(CorruptResultError, match="epochs: 40.0 there, 2.0 here"):
+        with pytest.raises(CorruptResultError, match=r"epochs: 40\.0 there, 2\.0 here"):
             other.result()
 
 
@@ -239,9 +240,9 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
-    assert choose_rates.choose({0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
+    assert tuning.choose({0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
     with pytest.raises(ValueError, match=r"0\.8, is at the edge"):
-        choose_rates.choose({0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+        tuning.choose({0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
 
 
 class TestReport:
@@ -262,11 +263,11 @@ class TestReport:
         # 50% of seed 0 and 60% of seed 1; seed 2 is missing.
         assert found[0].mean == pytest.approx(55)
         assert found[0].stddev == pytest.approx(50**0.5)
-        text = report.markdown(experiment, found)
+        text = render.markdown(experiment, found)
         assert "| SMH | g | 100 | 55.00 ± 7.07 | 2 of 3 | 90.15 | 46,662 |" in text
         assert "| 1 hash | g |  | missing | 0 of 2 |  |  |" in text
         assert "- SMH: a reading" in text
-        lines = list(csv.reader(report.comma_separated(found).splitlines()))
+        lines = list(csv.reader(render.comma_separated(found).splitlines()))
         assert [line[3] for line in lines] == ["seed", "0", "1", ""]
 
         path = tmp_path / "x.json"
@@ -303,6 +304,7 @@ def run_sweep(path: pathlib.Path, workdir: pathlib.Path, *flags: str, module: st
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(digits_dir, tmp_path):
     """Dry run, failure and retry, a kill in mid-run, no repetition, a corrupt result, a report."""
     path, workdir = tmp_path / "rates.toml", tmp_path / "runs"

@@ -40,3 +40,15 @@ def experiment(scale: str) -> Experiment:
         rows=tuple(rows),
         plot="rates",
     )
+
+
+def choose(accuracies: dict[float, float]) -> float:
+    """The learning rate of the highest accuracy; of equal ones, the smallest.
+
+    Raises:
+        ValueError: if it is the first or last of those tried.
+    """
+    best = max(sorted(accuracies), key=accuracies.__getitem__)
+    if best in (min(accuracies), max(accuracies)):
+        raise ValueError(f"the best rate, {best}, is at the edge of those tried")
+    return best

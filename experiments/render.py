@@ -1,0 +1,81 @@
+"""Results of an experiment as a Markdown page and as CSV."""
+
+import csv
+import io
+
+from experiments.experiment import Experiment
+from experiments.labels import label
+from experiments.records import Record
+
+
+def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
+    """A page with the table, and what it cost."""
+    lines = [
+        f"# {experiment.title}",
+        "",
+        f"Scale: {experiment.scale}. {experiment.question}",
+        "",
+        "| | model | variables | test accuracy | runs | paper: accuracy | paper: variables |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [_line(record) for record in found]
+    notes = dict.fromkeys(f"{label(r.series)}: {r.note}" for r in found if r.note)
+    if notes:
+        lines += ["", *(f"- {note}" for note in notes)]
+    if experiment.scale == "reduced" and any(record.paper for record in found):
+        lines += [
+            "",
+            "The paper's accuracies are of the rows that these stand for: other models and images.",
+        ]
+    hours = sum(run["train_seconds"] for record in found for run in record.runs) / 3600
+    devices = sorted({run["devices"] for record in found for run in record.runs})
+    lines += [
+        "",
+        "Test accuracy in percent, mean ± standard deviation over seeds. "
+        f"Training took {hours:.1f} hours of {', '.join(devices) or 'no device'}.",
+    ]
+    lines += ["", f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(record: Record) -> str:
+    number = record.paper
+    cells = [
+        label(record.series),
+        record.group,
+        f"{record.size:,}" if record.runs else "",
+        accuracy(record),
+        f"{len(record.runs)} of {len(record.seeds)}",
+        f"{number.accuracy:g}" if number else "",
+        f"{number.size:,}" if number and number.size else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def accuracy(record: Record) -> str:
+    """Mean and standard deviation, or that it is missing."""
+    if record.mean is None:
+        return "missing"
+    if record.stddev is None:
+        return f"{record.mean:.2f}"
+    return f"{record.mean:.2f} ± {record.stddev:.2f}"
+
+
+def comma_separated(found: tuple[Record, ...]) -> str:
+    """One line per run, and one for each row without any."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["row", "series", "model", "seed", "variables", "test_accuracy_percent",
+         "paper_accuracy_percent", "paper_variables"]
+    )  # fmt: skip
+    for record in found:
+        number = record.paper
+        theirs = [number.accuracy, number.size] if number else [None, None]
+        for run in record.runs or ({"seed": None, "num_variables": None, "test_accuracy": None},):
+            ours = run["test_accuracy"]
+            writer.writerow(
+                [record.name, record.series, record.group, run["seed"], run["num_variables"],
+                 None if ours is None else f"{100 * ours:.4f}", *theirs]
+            )  # fmt: skip
+    return text.getvalue()
