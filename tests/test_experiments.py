@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,8 @@ from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
 from experiments.tables import tuning
 from smh_jax import config as configs
+from smh_jax import data, models, run
+from smh_jax.manifest import Manifest
 from tests.conftest import ROOT
 
 SWEEP = """
@@ -373,3 +376,46 @@ def test_mistakes_on_the_command_line(arguments, message, tmp_path):
     done = run_sweep(arguments[0], tmp_path / "runs", *arguments[1:])
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in catalogue.names() if n != "tuning"])
+def test_every_row_of_the_paper_has_the_size_that_it_states(name):
+    """On shapes alone."""
+    check_sizes(catalogue.load(name, "paper"))
+
+
+# Read out of a figure, whose width multiplier the paper does not name, and rounded to 0.1M.
+ROUNDED = {"resnet50-resnet50_width-width0.33": 0.02, "width_multiplier-7600": 0.01,
+           "width_multiplier-29400": 0.01, "width_multiplier-65500": 0.01,
+           "width_multiplier-115800": 0.01}  # fmt: skip
+
+
+@functools.cache
+def measured(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
+    """Measuring initializers takes most of the time, and is the same for each base model."""
+    model = models.create(name, num_classes=num_classes, **dict(options))
+    return Manifest.from_model(model, shape, hashed)
+
+
+def check_sizes(experiment: Experiment) -> None:
+    checked = 0
+    for row in experiment.rows:
+        config = row.build(0)
+        options = tuple(sorted(config.model.options.items()))
+        info = data.describe(
+            config.data.name, None, config.data.image_size, config.data.preprocessing
+        )
+        manifest = measured(
+            config.model.name, options, config.method.hashed, info.num_classes,
+            (1, *info.image_shape),
+        )  # fmt: skip
+        built = run.build(config, manifest, num_devices=32)
+        size = built.method.num_variables
+        target = config.method.target_size
+        if target is not None:
+            assert 0.99 * target < size <= target, row.name
+        if row.paper and row.paper.size:
+            assert size == pytest.approx(row.paper.size, rel=ROUNDED.get(row.name, 0.01)), row.name
+            checked += 1
+    assert checked or not any(row.paper and row.paper.size for row in experiment.rows)

@@ -55,7 +55,7 @@ def _paper() -> tuple[Row, ...]:
     def find(method: str, size: int | None = None) -> paper.Number:
         return paper.find("figure6", "cifar_resnet32", method, size)
 
-    rows = [_cifar("dense", "dense", "method=dense", find("dense"))]
+    rows = [_cifar("dense", "dense", "method=dense", find("dense", 464_154))]
     for size in paper.sizes("figure6", "cifar_resnet32", "smh"):
         rows += [
             # One scale for each of the 31 convolutions is trained beyond what the paper counts.
