@@ -55,6 +55,7 @@ setup(
         "onnx": ONNX_REQUIRES,
         "plot": PLOT_REQUIRES,
         # The compiler for TPUs, which needs none: Linux on x86-64.
+        "ray": ["ray>=2.40"],
         "tpu-compile": ["libtpu>=0.0.42"],
         "test": TEST_REQUIRES,
         "dev": [*TEST_REQUIRES, "ipython>=8.0"],
