@@ -58,7 +58,12 @@ def test_batches(config: DataConfig) -> Iterator[dict[str, Any]]:
     """The examples of the evaluation split, once."""
     dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
     split = data.load(dataset, config.eval_split, config.data_dir)
-    return data.eval_batches(split, dataset.normalization, batch_size=config.eval_batch_size)
+    return data.eval_batches(
+        split,
+        dataset.normalization,
+        batch_size=config.eval_batch_size,
+        skip_corrupt=config.skip_corrupt,
+    )
 
 
 def measured(artifact: Artifact, config: DataConfig) -> Artifact:

@@ -1,0 +1,231 @@
+"""Images per second of ImageNet's input on one core.
+
+    python -m benchmarks.input_pipeline [--torch_python=OTHER/bin/python]
+
+JPEGs like ImageNet's (500 x 375 pixels, 110 KB in the mean) are prepared as the trainer wants them,
+and written as files for torchvision. Then, in turn and on one core: the trainer's own batches by
+each recipe, decoding alone of the same images, and torchvision's pipelines of the same recipe
+(`RandomResizedCrop` bicubic, flip, normalise), by Pillow as in its reference training and on
+tensors by its own decoder. Needs the extra `benchmark`, here or in the other environment.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from absl import app, flags
+
+from benchmarks import photos, timing
+from smh_jax import data
+from smh_jax.data import imagenet
+
+IMAGES = flags.DEFINE_integer("images", 256, "Different images.", lower_bound=32)
+BATCHES = flags.DEFINE_integer("batches", 12, "Timed batches of each turn.", lower_bound=1)
+REPEATS = flags.DEFINE_integer("repeats", 7, "Turns of each pipeline.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "benchmarks/results/input_pipeline.json", "File to write.")
+TORCH_PYTHON = flags.DEFINE_string(
+    "torch_python", sys.executable, "Python of the environment that torchvision is in."
+)
+
+BATCH_SIZE = 32
+SIDE = 224
+# Batches before those that are timed: buffers are as full at the begin as at the end.
+_WARM_UP = 3
+_SIZES = ((500, 375), (375, 500), (500, 375), (500, 333))
+_SYNSETS = ("n01440764", "n01443537")
+
+OURS = "smh_jax"
+DECODING = "decoding alone"
+PILLOW = "torchvision, Pillow"
+TENSORS = "torchvision, tensors"
+# The pipelines that each of ours is compared with.
+_COMPARISONS = {
+    OURS: (PILLOW, TENSORS, DECODING),
+    f"{OURS}, bfloat16": (PILLOW, TENSORS, DECODING),
+    f"{OURS}, AutoAugment": (f"{PILLOW}, AutoAugment",),
+}
+
+# Images per second of one turn.
+Turn = Callable[[], float]
+
+
+def write_images(folder: pathlib.Path, count: int) -> str:
+    """Writes images as files into a folder, and prepares the same ones; returns the data_dir."""
+    files = [
+        (f"{i}.JPEG", photos.jpeg(photos.photo(i, *_SIZES[i % len(_SIZES)]))) for i in range(count)
+    ]
+    for name, content in files:
+        (folder / name).write_bytes(content)
+    (folder / "tars").mkdir()
+    train = {synset: files[at :: len(_SYNSETS)] for at, synset in enumerate(_SYNSETS)}
+    photos.write_tars(folder / "tars", train, files[:1])
+    imagenet.prepare(folder / "tars", str(folder / "data"), subset=True)
+    return str(folder / "data")
+
+
+def ours(data_dir: str, preprocessing: str, augmentation: str, dtype: str = "float32") -> Turn:
+    """The trainer's batches."""
+    info = data.describe("imagenet2012", data_dir, SIDE, preprocessing)
+    split = data.load(info, "train", data_dir)
+    return _turn(
+        lambda: data.train_batches(
+            split,
+            info.normalization,
+            batch_size=BATCH_SIZE,
+            augmentation=augmentation,
+            seed=0,
+            first_step=0,
+            last_step=10**6,
+            dtype=dtype,
+        )
+    )
+
+
+def decoding(paths: list[pathlib.Path]) -> Turn:
+    """Images that are decoded whole, by the decoder that the trainer uses, and nothing else."""
+
+    def decode(path: tf.Tensor) -> tf.Tensor:
+        content = tf.io.read_file(path)
+        return tf.shape(tf.image.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"))
+
+    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).repeat()
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    return _turn(dataset.as_numpy_iterator)
+
+
+def _turn(make: Callable[[], Iterator[Any]]) -> Turn:
+    def turn() -> float:
+        # Made anew: its threads would otherwise work on in the turns of the others.
+        batches = make()
+        for _ in range(_WARM_UP):
+            next(batches)
+        begin = time.perf_counter()
+        for _ in range(BATCHES.value):
+            next(batches)
+        return BATCHES.value * BATCH_SIZE / (time.perf_counter() - begin)
+
+    return turn
+
+
+def start_torchvision(folder: pathlib.Path) -> tuple[subprocess.Popen, str]:
+    """Starts the process of torchvision's pipelines; returns it and the versions it has."""
+    numbers = map(str, (BATCH_SIZE, BATCHES.value, _WARM_UP, SIDE))
+    process = subprocess.Popen(
+        [TORCH_PYTHON.value, "-m", "benchmarks.torchvision_input", str(folder), *numbers],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    versions = process.stdout.readline().strip()
+    if not versions:
+        sys.exit("torchvision could not be started; the extra `benchmark` installs it")
+    return process, versions
+
+
+def torchvision(process: subprocess.Popen, name: str) -> Turn:
+    """A pipeline of `benchmarks.torchvision_input`."""
+
+    def turn() -> float:
+        print(name, file=process.stdin, flush=True)
+        return float(process.stdout.readline())
+
+    return turn
+
+
+def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
+    """Images per second of each turn of each pipeline, taken one after the other."""
+    found: dict[str, list[float]] = {name: [] for name in turns}
+    begin = time.monotonic()
+    for index in range(REPEATS.value):
+        for name, turn in turns.items():
+            found[name].append(turn())
+        rest = (time.monotonic() - begin) / (index + 1) * (REPEATS.value - index - 1)
+        print(f"turn {index + 1} of {REPEATS.value}, {rest:.0f} s to go", flush=True)
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, one line for each pipeline and for each comparison."""
+    lines = ["| pipeline | images/s on one core |", "| --- | ---: |"]
+    lines += [f"| {row['pipeline']} | {row['images_per_second']:.0f} |" for row in rows]
+    lines += ["", "| of | against | times as fast |", "| --- | --- | ---: |"]
+    for row in rows:
+        for other, ratio in row["times_as_fast_as"].items():
+            lines.append(f"| {row['pipeline']} | {other} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def main(_: list[str]) -> None:
+    """Measures, writes and prints."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        data_dir = write_images(folder, IMAGES.value)
+        paths = sorted(folder.glob("*.JPEG"))
+        size = statistics.mean(path.stat().st_size for path in paths)
+        process, torch_versions = start_torchvision(folder)
+        with process:
+            found = measure(
+                {
+                    OURS: ours(data_dir, "resnet", "none"),
+                    PILLOW: torchvision(process, PILLOW),
+                    TENSORS: torchvision(process, TENSORS),
+                    DECODING: decoding(paths),
+                    f"{OURS}, bfloat16": ours(data_dir, "resnet", "none", "bfloat16"),
+                    f"{OURS}, AutoAugment": ours(data_dir, "resnet", "autoaugment_v0"),
+                    f"{PILLOW}, AutoAugment": torchvision(process, f"{PILLOW}, AutoAugment"),
+                    f"{OURS}, RandAugment": ours(data_dir, "resnet", "randaugment"),
+                    f"{OURS}, Inception": ours(data_dir, "inception", "none"),
+                }
+            )
+            process.stdin.close()
+    rows = [
+        {
+            "pipeline": name,
+            "images_per_second": statistics.median(speeds),
+            "turns": [round(speed, 1) for speed in speeds],
+            "times_as_fast_as": {
+                other: timing.median_ratio(speeds, found[other])
+                for other in _COMPARISONS.get(name, ())
+            },
+        }
+        for name, speeds in found.items()
+    ]
+    content = {
+        "machine": timing.machine() | {"cores used": len(os.sched_getaffinity(0))},
+        "versions": f"tensorflow {tf.__version__}, {torch_versions}",
+        "image_bytes": round(size),
+        "side": SIDE,
+        "batch_size": BATCH_SIZE,
+        "rows": rows,
+    }
+    output = pathlib.Path(OUTPUT.value)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(content, indent=1) + "\n")
+    machine = ", ".join(f"{key} {value}" for key, value in content["machine"].items())
+    output.with_suffix(".md").write_text(
+        f"# {__doc__.strip()}\n\nMeasured on: {machine}; {content['versions']}. "
+        f"Medians of {REPEATS.value} turns.\n\n{table(rows)}\n"
+    )
+    print(table(rows))
+
+
+def _hold_on_one_core() -> None:
+    """Starts this program again on one core: libraries count the cores when they are loaded."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {min(cores)})
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+if __name__ == "__main__":
+    _hold_on_one_core()
+    app.run(main)

@@ -1,0 +1,84 @@
+"""torchvision's training input, measured in a process of its own for benchmarks.input_pipeline.
+
+TensorFlow and PyTorch are not loaded together: some of their builds crash each other. Takes on the
+command line a folder of JPEGs and the batch size, number of batches, of batches before them and
+side; reads names of `PIPELINES` from the standard input, and answers each with images per second.
+"""
+
+import itertools
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torchvision
+from PIL import Image
+from torchvision.transforms import v2
+
+PILLOW = "torchvision, Pillow"
+TENSORS = "torchvision, tensors"
+PIPELINES = (PILLOW, TENSORS, f"{PILLOW}, AutoAugment")
+
+
+class Files(torch.utils.data.Dataset):
+    """Image files, read and transformed one by one."""
+
+    def __init__(
+        self, paths: list[pathlib.Path], read: Callable[[str], Any], transform: Callable[[Any], Any]
+    ):
+        """Takes how to read a path and what to do with what was read."""
+        self._paths, self._read, self._transform = paths, read, transform
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Any:
+        """The transformed image."""
+        return self._transform(self._read(str(self._paths[index])))
+
+
+def batches(name: str, paths: list[pathlib.Path], batch_size: int, side: int) -> Iterator[Any]:
+    """Endless batches of torchvision's reference recipe: by Pillow, or on tensors."""
+    tensors = name.startswith(TENSORS)
+    transform = v2.Compose(
+        [
+            v2.RandomResizedCrop(side, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(),
+            *([v2.AutoAugment()] if "AutoAugment" in name else []),
+            *([] if tensors else [v2.PILToTensor()]),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    rgb = torchvision.io.ImageReadMode.RGB
+
+    def read(path: str) -> Any:
+        return torchvision.io.decode_image(path, rgb) if tensors else Image.open(path)
+
+    loader = torch.utils.data.DataLoader(
+        Files(paths, read, transform), batch_size, shuffle=True, drop_last=True
+    )
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def main(folder: str, *numbers: str) -> None:
+    """Answers until the standard input ends."""
+    batch_size, num_batches, warm_up, side = map(int, numbers)
+    torch.set_num_threads(1)
+    paths = sorted(pathlib.Path(folder).glob("*.JPEG"))
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}", flush=True)
+    for line in sys.stdin:
+        stream = batches(line.strip(), paths, batch_size, side)
+        for _ in range(warm_up):
+            next(stream)
+        begin = time.perf_counter()
+        for _ in range(num_batches):
+            next(stream)
+        print(num_batches * batch_size / (time.perf_counter() - begin), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
