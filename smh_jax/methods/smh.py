@@ -238,17 +238,33 @@ class SMH(PooledMethod):
         rows, columns = self.matrix_shape
         per_block = min(self.block_weights, rows * columns)
         num_entries = self.blocks * per_block
-        pieces = []
-        while start < end:
-            if start >= num_entries and self.index == "padding":
+        pieces: list[tuple[int, jax.Array]] = []
+        position = start
+        while position < end:
+            if position >= num_entries and self.index == "padding":
                 dtype = jnp.promote_types(pools["u"].dtype, jnp.float32)
-                pieces.append(jnp.full(end - start, self.padding_value, dtype))
-                break
-            block, entry = divmod(start % num_entries, per_block)
-            count = min(end - start, per_block - entry)
-            pieces.append(self._entries(pools, block, entry, entry + count, zero))
-            start += count
-        return tile(jnp.concatenate(pieces), tensors)
+                piece = jnp.full(end - position, self.padding_value, dtype)
+            else:
+                block, entry = divmod(position % num_entries, per_block)
+                count = min(end - position, per_block - entry)
+                piece = self._entries(pools, block, entry, entry + count, zero)
+            pieces.append((position, piece))
+            position += piece.size
+
+        def between(begin: int, end: int) -> jax.Array:
+            # Only tensors that reach into several pieces are put together.
+            parts = [
+                piece[max(begin - first, 0) : end - first]
+                for first, piece in pieces
+                if first < end and begin < first + piece.size
+            ]
+            return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+        weights = []
+        for tensor in tensors:
+            weights.append(between(start, start + tensor.size).reshape(tensor.shape))
+            start += tensor.size
+        return weights
 
     def _entries(
         self, pools: dict[str, jax.Array], block: int, first: int, last: int, zero: jax.Array
@@ -271,10 +287,10 @@ class SMH(PooledMethod):
             parts = [self._entries(pools, block, *cut, zero) for cut in itertools.pairwise(cuts)]
             return jnp.concatenate(parts)
         u = jax.lax.dynamic_slice(
-            u, (block, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
+            u, (block + zero, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
         )
         v = jax.lax.dynamic_slice(
-            v, (block, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
+            v, (block + zero, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
         )
         product = self._product(u[0], v[0])
         product = product.reshape(end_i - i, num_j, end_k - k, num_l).transpose(0, 2, 1, 3)
