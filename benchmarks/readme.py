@@ -7,11 +7,11 @@ benchmarks/results/; everything else stays.
 import json
 import pathlib
 import re
-import sys
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks.piece import Row
+from smh_jax import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "File to rewrite.")
@@ -86,7 +86,7 @@ def rewritten(readme: str, text: str) -> str:
     """
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if len(pattern.findall(readme)) != 1:
-        raise ValueError(f"the README needs one {BEGIN} and one {END} after it")
+        raise ValueError(f"the README must have one {BEGIN} and one {END} after it")
     return pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", readme)
 
 
@@ -94,15 +94,12 @@ def main(_: list[str]) -> None:
     """Rewrites, or checks."""
     path = pathlib.Path(README.value)
     before = path.read_text()
-    try:
-        after = rewritten(before, section(pathlib.Path(RESULTS.value)))
-    except ValueError as error:
-        sys.exit(f"{path}: {error}")
+    after = rewritten(before, section(pathlib.Path(RESULTS.value)))
     if CHECK.value and after != before:
-        sys.exit(f"{path} is out of date: run python -m benchmarks.readme")
+        raise ValueError(f"{path} is out of date: run python -m benchmarks.readme")
     if not CHECK.value:
         path.write_text(after)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -13,7 +13,7 @@ import sys
 import time
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from benchmarks import (
     data_wait,
@@ -26,6 +26,7 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.piece import Piece, Row
+from smh_jax import cli
 
 PIECES = {
     piece.name: piece
@@ -48,7 +49,7 @@ def main(_: list[str]) -> None:
     """Measures, writes and prints."""
     unknown = [name for name in ONLY.value if name not in PIECES]
     if unknown:
-        sys.exit(f"--only={unknown[0]} is unknown; the benchmarks are {', '.join(PIECES)}")
+        raise ValueError(f"--only={unknown[0]} is unknown; the benchmarks are {', '.join(PIECES)}")
     chosen = [
         (PIECES[name], case)
         for name in ONLY.value
@@ -59,7 +60,7 @@ def main(_: list[str]) -> None:
         for piece in PIECES.values():
             print(f"{piece.name}: {piece.question}\n  {' '.join(piece.cases)}")
         if not LIST.value:
-            sys.exit(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
+            raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
     output = pathlib.Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
@@ -115,4 +116,4 @@ def _use_huge_pages() -> None:
 
 if __name__ == "__main__":
     _use_huge_pages()
-    app.run(main)
+    cli.run(main)

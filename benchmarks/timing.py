@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from absl import logging
 
 # Of the environment variable GLIBC_TUNABLES.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -56,10 +57,17 @@ def interleaved(
             called once before anything is timed.
         repeats: calls of each.
     """
-    for candidate in candidates.values():
+    for name, candidate in candidates.items():
+        logging.log_every_n_seconds(logging.INFO, "first call of %s", 10, name)
         jax.block_until_ready(candidate())
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(repeats):
+    first = time.perf_counter()
+    for repeat in range(repeats):
+        if repeat:
+            left = (time.perf_counter() - first) * (repeats - repeat) / repeat
+            logging.log_every_n_seconds(
+                logging.INFO, "round %d of %d, %.0f s left", 10, repeat + 1, repeats, left
+            )
         for name, candidate in candidates.items():
             begin = time.perf_counter()
             jax.block_until_ready(candidate())

@@ -99,5 +99,5 @@ def test_the_readmes_section_is_rewritten(tmp_path):
     after = readme.rewritten(before, text)
     assert after == f"# Title\n{readme.BEGIN}\n{text}\n{readme.END}\nrest\n"
     assert readme.rewritten(after, text) == after
-    with pytest.raises(ValueError, match="needs one"):
+    with pytest.raises(ValueError, match="must have one"):
         readme.rewritten("no markers", text)

@@ -172,17 +172,18 @@ def peak_bytes(function, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "target_size", "bound"),
+    ("name", "side", "target_size", "blocks", "bound"),
     [
-        ("resnet50", 224, 2_555_703, 0.40),
-        pytest.param("efficientnet_b4", 380, 5_000_000, 0.65, marks=pytest.mark.slow),
+        ("resnet50", 224, 2_555_703, 1, 0.40),
+        pytest.param("resnet50", 224, 2_555_703, 16, 0.40, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b4", 380, 5_000_000, 1, 0.65, marks=pytest.mark.slow),
     ],
 )
-def test_memory_is_bounded(name, side, target_size, bound):
+def test_memory_is_bounded(name, side, target_size, blocks, bound):
     model = models.create(name, num_classes=1000)
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     manifest = Manifest.from_model(model, images.shape, measure=False)
-    method = methods.create("smh", manifest, target_size=target_size)
+    method = methods.create("smh", manifest, target_size=target_size, blocks=blocks)
 
     def init(key):
         return model.init(key, jnp.zeros(images.shape), train=False)

@@ -1,7 +1,6 @@
 """Structured Multi-Hashing: all hashed weights in one matrix that is a product of two thin ones."""
 
 import dataclasses
-import itertools
 import math
 from functools import cached_property
 from typing import ClassVar
@@ -20,11 +19,8 @@ from smh_jax.methods.base import (
     matching_leaves,
     tile,
 )
+from smh_jax.methods.matrix_entries import entries
 from smh_jax.methods.scaled_product import scaled_product
-
-# Where a part of the matrix lies in whole rows that have more entries than the part by this share,
-# its first and last rows are made apart.
-_MAX_WASTE = 0.125
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,16 +234,20 @@ class SMH(PooledMethod):
         rows, columns = self.matrix_shape
         per_block = min(self.block_weights, rows * columns)
         num_entries = self.blocks * per_block
+        u, v = (pools[key].reshape(self.blocks, *pools[key].shape[-2:]) for key in "uv")
+        kronecker = None
+        if self.layout == "kronecker":
+            kronecker = (rectangles.factor(rows)[1], *rectangles.factor(columns))
         pieces: list[tuple[int, jax.Array]] = []
         position = start
         while position < end:
             if position >= num_entries and self.index == "padding":
-                dtype = jnp.promote_types(pools["u"].dtype, jnp.float32)
+                dtype = jnp.promote_types(u.dtype, jnp.float32)
                 piece = jnp.full(end - position, self.padding_value, dtype)
             else:
                 block, entry = divmod(position % num_entries, per_block)
                 count = min(end - position, per_block - entry)
-                piece = self._entries(pools, block, entry, entry + count, zero)
+                piece = entries(self._product, u, v, block, entry, entry + count, zero, kronecker)
             pieces.append((position, piece))
             position += piece.size
 
@@ -265,37 +265,6 @@ class SMH(PooledMethod):
             weights.append(between(start, start + tensor.size).reshape(tensor.shape))
             start += tensor.size
         return weights
-
-    def _entries(
-        self, pools: dict[str, jax.Array], block: int, first: int, last: int, zero: jax.Array
-    ) -> jax.Array:
-        """Entries `first` to `last - 1` of a block's matrix, row-major."""
-        u, v = (pools[key].reshape(self.blocks, *pools[key].shape[-2:]) for key in "uv")
-        # In either layout an entry's position counts through (i, k, j, l), where (i, j) is a row of
-        # U and (k, l) a column of V.
-        num_j, num_k, num_l = 1, v.shape[2], 1
-        if self.layout == "kronecker":
-            (_, num_j), (num_k, num_l) = map(rectangles.factor, self.matrix_shape)
-        per_i, per_k = num_k * num_j * num_l, num_j * num_l
-        i, end_i = first // per_i, -(-last // per_i)
-        k, end_k = 0, num_k
-        if end_i - i == 1:
-            k, end_k = (first - i * per_i) // per_k, -(-(last - i * per_i) // per_k)
-        elif (end_i - i) * per_i > (1 + _MAX_WASTE) * (last - first):
-            inner = range(-(-first // per_i) * per_i, last + 1, per_i)
-            cuts = sorted({first, inner[0], inner[-1], last})
-            parts = [self._entries(pools, block, *cut, zero) for cut in itertools.pairwise(cuts)]
-            return jnp.concatenate(parts)
-        u = jax.lax.dynamic_slice(
-            u, (block + zero, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
-        )
-        v = jax.lax.dynamic_slice(
-            v, (block + zero, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
-        )
-        product = self._product(u[0], v[0])
-        product = product.reshape(end_i - i, num_j, end_k - k, num_l).transpose(0, 2, 1, 3)
-        skipped = first - i * per_i - k * per_k
-        return jnp.ravel(product)[skipped : skipped + last - first]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.matmul(
