@@ -8,15 +8,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-# Share of the cropped square's side in an image's shorter side, and how it is resized: as in the
-# evaluation of the recipes of the same names.
-_CROP_PADDING = 32
-_INCEPTION_CROP = 0.875
-_RESAMPLING = {
-    "plain": PIL.Image.Resampling.BOX,
-    "resnet": PIL.Image.Resampling.BICUBIC,
-    "inception": PIL.Image.Resampling.BILINEAR,
-}
+# Pixels around the crop of 'resnet', at the model's resolution.
+_MARGIN = 32
+_INCEPTION_SHARE = 0.875
+_CROPS = ("plain", "resnet", "inception")
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -28,8 +23,9 @@ class Preprocessing:
         image_shape: (height, width, channels).
         mean, stddev: of each channel on the scale 0..1; pixels have the one subtracted and are
             divided by the other.
-        crop: 'plain' takes the largest centred part of the right proportions, 'resnet' one of
-            `size / (size + 32)` of it, 'inception' one of 7/8.
+        crop: what is taken of an image file, centred: 'plain' the largest part of the right
+            proportions, resized by averages; 'resnet' `side / (side + 32)` of that, bicubic;
+            'inception' 7/8 of each side, bilinear.
     """
 
     image_shape: tuple[int, int, int]
@@ -49,8 +45,8 @@ class Preprocessing:
                 )
         if min(self.stddev) <= 0:
             raise ValueError(f"stddev={self.stddev!r} must be above 0")
-        if self.crop not in _RESAMPLING:
-            raise ValueError(f"crop={self.crop!r} must be one of {', '.join(_RESAMPLING)}")
+        if self.crop not in _CROPS:
+            raise ValueError(f"crop={self.crop!r} must be one of {', '.join(_CROPS)}")
 
     def load(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, cropped and resized: uint8 [height, width, channels].
@@ -68,16 +64,26 @@ class Preprocessing:
             raise ValueError(f"{path} does not exist") from error
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
             raise ValueError(f"{path} is not an image that can be read: {error}") from error
-        share = 1.0
-        if self.crop == "resnet":
-            share = min(height, width) / (min(height, width) + _CROP_PADDING)
-        elif self.crop == "inception":
-            share = _INCEPTION_CROP
-        scale = share * min(image.width / width, image.height / height)
-        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
-        image = image.resize((width, height), _RESAMPLING[self.crop], box=box)
-        return np.asarray(image, np.uint8).reshape(self.image_shape)
+        image = image.crop(self._window(image.width, image.height))
+        pixels = np.asarray(image, np.float64).reshape(image.height, image.width, channels)
+        pixels = np.einsum("hy,ywc->hwc", _resizing(self.crop, image.height, height), pixels)
+        pixels = np.einsum("wx,hxc->hwc", _resizing(self.crop, image.width, width), pixels)
+        return np.round(pixels).clip(0, 255).astype(np.uint8)
+
+    def _window(self, image_width: int, image_height: int) -> tuple[int, int, int, int]:
+        """Left, upper, right and lower border, in pixels, of what is taken of an image."""
+        height, width, _ = self.image_shape
+        if self.crop == "inception":
+            sizes = [_INCEPTION_SHARE * image_width, _INCEPTION_SHARE * image_height]
+        else:
+            scale = min(image_width / width, image_height / height)
+            if self.crop == "resnet":
+                scale *= min(height, width) / (min(height, width) + _MARGIN)
+            sizes = [scale * width, scale * height]
+        # The least of rounding errors must not cost a pixel.
+        right, lower = (max(1, int(size + 1e-6)) for size in sizes)
+        left, upper = (image_width - right + 1) // 2, (image_height - lower + 1) // 2
+        return left, upper, left + right, upper + lower
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """float32 [batch, height, width, channels] of uint8 images of the same shape.
@@ -93,3 +99,26 @@ class Preprocessing:
             )
         mean, stddev = np.asarray(self.mean, np.float32), np.asarray(self.stddev, np.float32)
         return images.astype(np.float32) * (1.0 / (255.0 * stddev)) - mean / stddev
+
+
+def _resizing(crop: str, size: int, new_size: int) -> np.ndarray:
+    """Shares [new_size, size] of pixels along an axis in resized ones; rows add up to 1.
+
+    'plain' averages over what a new pixel covers. The others interpolate between the nearest
+    pixels, as in training, also where that leaves out some: 'resnet' with the cubic kernel of Keys
+    (Cubic convolution interpolation for digital image processing, 1981, a = -1/2).
+    """
+    pixels = np.arange(size)
+    if crop == "plain":
+        borders = np.arange(new_size + 1)[:, np.newaxis] * (size / new_size)
+        shares = np.minimum(borders[1:], pixels + 1) - np.maximum(borders[:-1], pixels)
+        shares = np.maximum(shares, 0)
+    else:
+        centers = (np.arange(new_size)[:, np.newaxis] + 0.5) * (size / new_size) - 0.5
+        d = np.abs(centers - pixels)
+        if crop == "inception":
+            shares = np.maximum(1 - d, 0)
+        else:
+            outer = np.where(d < 2, ((2.5 - 0.5 * d) * d - 4) * d + 2, 0)
+            shares = np.where(d < 1, (1.5 * d - 2.5) * d * d + 1, outer)
+    return shares / shares.sum(axis=1, keepdims=True)
