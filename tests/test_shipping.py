@@ -98,14 +98,9 @@ def test_predicting_classifies_image_files(exported, digits_dir, run_python, tmp
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["smh_jax.export", "--output=x.smh"], "give either --workdir=... or --artifact=..."),
     (["smh_jax.export", "--workdir=/nowhere"], "/nowhere holds no run"),
     (["smh_jax.export", "--artifact={model}", "--output={model}"], "exists; choose another name"),
-    (["smh_jax.export", "--artifact={model}", "--precision=int2"], "int2"),
-    (["smh_jax.predict", "{model}"], "give a model and either image files or --eval"),
-    (["smh_jax.predict", "{model}", "/nowhere.png"], "/nowhere.png does not exist"),
     (["smh_jax.predict", "{model}", "{model}"], "is not an image that can be read"),
-    (["smh_jax.predict", "/nowhere.smh", "--eval"], "cannot be read: No such file"),
 ])  # fmt: skip
 def test_mistakes_are_told_in_one_line(arguments, message, exported, run_python):
     model = exported[0] / "model.smh"
