@@ -58,8 +58,8 @@ setup(
         "onnx": ONNX_REQUIRES,
         "benchmark": BENCHMARK_REQUIRES,
         "plot": PLOT_REQUIRES,
-        # The compiler for TPUs, which needs none: Linux on x86-64.
         "ray": ["ray>=2.40"],
+        # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],
         "test": TEST_REQUIRES,
         "dev": [*TEST_REQUIRES, "ipython>=8.0"],

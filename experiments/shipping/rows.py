@@ -61,17 +61,14 @@ def rows() -> dict[str, Row]:
         smh("fashion_ftdistill25", 2.5, s, f"_s{s}", **converted, **teacher)
     made["fashion_smh10"] = Row("fashion_mnist:target_size=7500")
     made["digits_smh10"] = Row("digits:target_size=27000")
-    for data, epochs, rate in (
-        ("fashion_mnist:target_size=7500", 5.0, 0.2),
-        ("digits:target_size=27000", 10.0, 0.1),
+    for name, data, epochs, rate in (
+        ("fashion_smh10_int4_short", "fashion_mnist:target_size=7500", 2.0, 0.1),
+        ("fashion_smh10_int4", "fashion_mnist:target_size=7500", 5.0, 0.2),
+        ("digits_smh10_int4", "digits:target_size=27000", 10.0, 0.1),
     ):
-        name = data.split("_")[0].split(":")[0]
-        tuning = {
-            "init_from": f"@{name}_smh10",
-            "optimizer.learning_rate": rate,
-            "epochs": epochs,
-        }
-        made[f"{name}_smh10_int4"] = Row(data, {**tuning, "pool_precision": "int4"})
+        source = f"@{name.partition('_int4')[0]}"
+        tuning = {"init_from": source, "optimizer.learning_rate": rate, "epochs": epochs}
+        made[name] = Row(data, {**tuning, "pool_precision": "int4"})
     return made
 
 
