@@ -37,11 +37,12 @@ PIECES = {
 }
 RESULTS = pathlib.Path(__file__).parent / "results"
 
-ONLY = flags.DEFINE_list("only", list(PIECES), "Which benchmarks.")
+# Other commands have flags of these names; tests import several into one process.
+ONLY = flags.DEFINE_list("only", list(PIECES), "Which benchmarks.", allow_override=True)
 CASES = flags.DEFINE_string("cases", "", "Regular expression of the cases; '' is all of them.")
 SMALL = flags.DEFINE_bool("small", False, "Cases of seconds instead, to see that all of it runs.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of the results.")
+OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of results.", allow_override=True)
 LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 
 

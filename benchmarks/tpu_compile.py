@@ -18,9 +18,14 @@ from smh_jax import cli, tpu_compiler
 from smh_jax.tpu_compiler.results import number
 
 SECTIONS = ("table1", "table3", "families", "largest")
-ONLY = flags.DEFINE_list("only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.")
+# Other commands have flags of these names; tests import several into one process.
+ONLY = flags.DEFINE_list(
+    "only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.", allow_override=True
+)
 REPORT = flags.DEFINE_bool("report", False, "Compiles nothing, writes the report.")
-OUTPUT = flags.DEFINE_string("output", "benchmarks/results/tpu_compile.json", "Results.")
+OUTPUT = flags.DEFINE_string(
+    "output", "benchmarks/results/tpu_compile.json", "Results.", allow_override=True
+)
 
 TOPOLOGY = "v3:4x4"
 _CORES = 32
