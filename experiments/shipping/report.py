@@ -83,6 +83,11 @@ def text(content: dict[str, Any]) -> str:
             _rates(content),
             _errors(content),
             _precisions(content),
+            "## The generated layers\n\n"
+            "`python -m smh_jax.plot --workdir=runs/shipping/fashion_smh25_e5_s0 --dpi=100`, of "
+            "which these are copies: no layer is of low rank; the matrix of all of them is.\n\n"
+            "![Singular values](fashion_mnist_spectra.png)\n\n"
+            "![The tiled matrix](fashion_mnist_matrix.png)",
         ]
     )
 
