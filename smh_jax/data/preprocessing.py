@@ -116,7 +116,7 @@ def training_image(
         window = _random_window(shape, window_seed, family, otherwise=window)
     image = _decode(jpeg, window, family, image_size)
     if family in _CROPS or augmentation.name == "crop_flip":
-        image = tf.cond(flip < 0.5, lambda: image[:, ::-1], lambda: image)
+        image = tf.cond(flip < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     if augmentation.name in ("autoaugment_v0", "randaugment"):
         image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
         policy_draws = tf.reshape(draws[6:], (layers, policies.DRAWS))
