@@ -1,4 +1,4 @@
-"""Images per second of ImageNet's input on one core.
+"""Images of ImageNet's input per second of one core.
 
     python -m benchmarks.input_pipeline [--torch_python=OTHER/bin/python]
 
@@ -6,7 +6,9 @@ JPEGs like ImageNet's (500 x 375 pixels, 110 KB in the mean) are prepared as the
 and written as files for torchvision. Then, in turn and on one core: the trainer's own batches by
 each recipe, decoding alone of the same images, and torchvision's pipelines of the same recipe
 (`RandomResizedCrop` bicubic, flip, normalise), by Pillow as in its reference training and on
-tensors by its own decoder. Needs the extra `benchmark`, here or in the other environment.
+tensors by its own decoder. What is timed is the processor time of all threads, so that other work
+of the machine takes nothing from either side. Needs the extra `benchmark`, here or in the other
+environment.
 """
 
 import json
@@ -28,7 +30,7 @@ from smh_jax import data
 from smh_jax.data import imagenet
 
 IMAGES = flags.DEFINE_integer("images", 256, "Different images.", lower_bound=32)
-BATCHES = flags.DEFINE_integer("batches", 12, "Timed batches of each turn.", lower_bound=1)
+BATCHES = flags.DEFINE_integer("batches", 16, "Timed batches of each turn.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 7, "Turns of each pipeline.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/input_pipeline.json", "File to write.")
 TORCH_PYTHON = flags.DEFINE_string(
@@ -53,7 +55,7 @@ _COMPARISONS = {
     f"{OURS}, AutoAugment": (f"{PILLOW}, AutoAugment",),
 }
 
-# Images per second of one turn.
+# Images per second of processor time of one turn.
 Turn = Callable[[], float]
 
 
@@ -108,10 +110,10 @@ def _turn(make: Callable[[], Iterator[Any]]) -> Turn:
         batches = make()
         for _ in range(_WARM_UP):
             next(batches)
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(BATCHES.value):
             next(batches)
-        return BATCHES.value * BATCH_SIZE / (time.perf_counter() - begin)
+        return BATCHES.value * BATCH_SIZE / (time.process_time() - begin)
 
     return turn
 
@@ -142,7 +144,7 @@ def torchvision(process: subprocess.Popen, name: str) -> Turn:
 
 
 def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
-    """Images per second of each turn of each pipeline, taken one after the other."""
+    """Images per second of processor time of each turn; the pipelines take turns."""
     found: dict[str, list[float]] = {name: [] for name in turns}
     begin = time.monotonic()
     for index in range(REPEATS.value):
@@ -155,7 +157,7 @@ def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, one line for each pipeline and for each comparison."""
-    lines = ["| pipeline | images/s on one core |", "| --- | ---: |"]
+    lines = ["| pipeline | images/s of one core |", "| --- | ---: |"]
     lines += [f"| {row['pipeline']} | {row['images_per_second']:.0f} |" for row in rows]
     lines += ["", "| of | against | times as fast |", "| --- | --- | ---: |"]
     for row in rows:

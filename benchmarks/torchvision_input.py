@@ -2,7 +2,8 @@
 
 TensorFlow and PyTorch are not loaded together: some of their builds crash each other. Takes on the
 command line a folder of JPEGs and the batch size, number of batches, of batches before them and
-side; reads names of `PIPELINES` from the standard input, and answers each with images per second.
+side; reads names of `PIPELINES` from the standard input, and answers each with images per second of
+processor time.
 """
 
 import itertools
@@ -74,10 +75,10 @@ def main(folder: str, *numbers: str) -> None:
         stream = batches(line.strip(), paths, batch_size, side)
         for _ in range(warm_up):
             next(stream)
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(num_batches):
             next(stream)
-        print(num_batches * batch_size / (time.perf_counter() - begin), flush=True)
+        print(num_batches * batch_size / (time.process_time() - begin), flush=True)
 
 
 if __name__ == "__main__":
