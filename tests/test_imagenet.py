@@ -246,7 +246,7 @@ def test_another_file_format(tmp_path):
     tfds.builder("imagenet2012", data_dir=data_dir).download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=str(tars))
     )
-    with pytest.raises(ValueError, match=r"prepared as tfrecord.*`tfds convert_format"):
+    with pytest.raises(ValueError, match=r"prepared as tfrecord.*scripts\.prepare_imagenet"):
         load(data_dir)
 
 

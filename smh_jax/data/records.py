@@ -89,8 +89,9 @@ def open_split(
     if FILE_FORMAT not in {form.value for form in info.available_file_formats()}:
         raise ValueError(
             f"{at} is prepared as {info.file_format.value}, whose examples cannot be read in any "
-            f"order; convert it with `tfds convert_format --dataset_version_dir="
-            f"{builder.data_path} --out_file_format={FILE_FORMAT}`"
+            "order; prepare it in another data.data_dir by `python -m scripts.prepare_imagenet`, or "
+            "convert it (`tfds convert_format`, which needs apache-beam, with "
+            f"--out_file_format={FILE_FORMAT})"
         )
     try:
         source = builder.as_data_source(
