@@ -89,9 +89,9 @@ def open_split(
     if FILE_FORMAT not in {form.value for form in info.available_file_formats()}:
         raise ValueError(
             f"{at} is prepared as {info.file_format.value}, whose examples cannot be read in any "
-            "order; prepare it in another data.data_dir by `python -m scripts.prepare_imagenet`, or "
-            "convert it (`tfds convert_format`, which needs apache-beam, with "
-            f"--out_file_format={FILE_FORMAT})"
+            "order; `python -m scripts.prepare_imagenet` prepares it in another data.data_dir, "
+            "`tfds convert_format` (which needs apache-beam) converts it with "
+            f"--out_file_format={FILE_FORMAT}"
         )
     try:
         source = builder.as_data_source(
