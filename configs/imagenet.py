@@ -10,15 +10,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from smh_jax import methods, models
-from smh_jax.config import (
-    Config,
-    DataConfig,
-    MethodConfig,
-    ModelConfig,
-    OptimizerConfig,
-    to_config_dict,
-)
+from configs import methods
+from smh_jax import models
+from smh_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, to_config_dict
 
 
 def build(
@@ -39,20 +33,10 @@ def build(
             the published regulariser of the base model whatever its weights are made of.
         **run: further fields of `Config`.
     """
-    method = args["method"]
-    dense = method == "dense"
-    options = methods.default_options(method)
-    if not dense:
-        options["scale"] = args["scale"]
     return to_config_dict(
         Config(
             model=ModelConfig(model, models.default_options(model) | {"dtype": "bfloat16"}),
-            method=MethodConfig(
-                name=method,
-                hashed=args["hashed"],
-                target_size=None if dense else args["target_size"],
-                options=options,
-            ),
+            method=methods.build(args, scale=args["scale"]),
             data=DataConfig(
                 name="imagenet2012",
                 eval_split="validation",

@@ -15,7 +15,7 @@ Variants: configs/imagenet_resnet.py:variant=101,target_size=5500000 or :method=
 
 from ml_collections import ConfigDict
 
-from configs import imagenet
+from configs import imagenet, methods
 from smh_jax import arguments
 
 
@@ -30,10 +30,8 @@ def get_config(text: str = "") -> ConfigDict:
         scale="learnable",
         seed=0,
     )
-    # As on small images: under plain gradient descent a product of two factors that both move
-    # wants its gradient clipped, a higher rate than a weight, and a lower one for the scale.
-    # Not tuned on ImageNet.
-    generated = {"clip_norm": 1.0, "pool_rate": 2.0, "scale_rate": 0.1}
+    # As on small images; not tuned on ImageNet.
+    generated = {} if args.method == "dense" else methods.GENERATED
     return imagenet.build(
         args,
         model=f"resnet{args.variant}",
@@ -45,7 +43,7 @@ def get_config(text: str = "") -> ConfigDict:
             "warmup_epochs": 5.0,
             "decay_epochs": (30.0, 60.0, 80.0),
             "weight_decay": 1e-4,
-            **({} if args.method == "dense" else generated),
+            **generated,
         },
         epochs=90,
     )

@@ -5,15 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from smh_jax import methods, models
-from smh_jax.config import (
-    Config,
-    DataConfig,
-    MethodConfig,
-    ModelConfig,
-    OptimizerConfig,
-    to_config_dict,
-)
+from configs import methods
+from smh_jax import models
+from smh_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, to_config_dict
 
 
 def build(
@@ -28,20 +22,11 @@ def build(
         **run: further fields of `Config`.
     """
     model = f"cifar_resnet{args['depth']}"
-    method = args["method"]
-    dense = method == "dense"
-    # Found on digits and Fashion-MNIST: a product of two factors that both move wants its gradient
-    # clipped, a higher rate than a weight, and a lower one for the scale.
-    generated = {} if dense else {"clip_norm": 1.0, "pool_rate": 2.0, "scale_rate": 0.1}
+    generated = {} if args["method"] == "dense" else methods.GENERATED
     return to_config_dict(
         Config(
             model=ModelConfig(model, models.default_options(model)),
-            method=MethodConfig(
-                name=method,
-                hashed=args["hashed"],
-                target_size=None if dense else args["target_size"],
-                options=methods.default_options(method),
-            ),
+            method=methods.build(args),
             data=data,
             optimizer=OptimizerConfig(**{**optimizer, **generated}),
             seed=args["seed"],

@@ -30,7 +30,7 @@ ALLOWED = {
     "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
     "smh_jax.program": {"distillation", "metrics", "optim", "parallel", "run", "step"},
     "smh_jax.run": {"config", "data", "losses", "manifest", "methods", "models", "parallel"},
-    "smh_jax.tpu_compiler": {"config", "parallel", "program", "run"},
+    "smh_jax.tpu_compiler": {"config", "parallel", "program", "run", "workdir"},
     "smh_jax.workdir": {"config", "manifest"},
     "smh_jax.checkpoint": {"errors", "step"},
     "smh_jax.processes": {"errors"},
