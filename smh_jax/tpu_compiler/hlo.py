@@ -6,7 +6,8 @@ import re
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
-_ALL_REDUCE = re.compile(r" = (.*?) all-reduce(?:-start)?\(")
+# Finds the shape, or shapes, of the result.
+ALL_REDUCE = re.compile(r" = (.*?) all-reduce(?:-start)?\(")
 # The iota form is [groups,members]<=[replicas].
 _GROUPS = re.compile(r"replica_groups=(?:\{(\{.*?\})\}|\[(\d+),\d+\]<=)")
 _CALL = re.compile(r" (?:while|call|conditional)\(.*")
@@ -79,7 +80,7 @@ def _summarize(name: str, computations: dict[str, list[str]]) -> Summary:
     for line in computations[name]:
         if match := _CYCLES.search(line):
             total += Summary(int(match[1]), 0, 0, 0)
-        if match := _ALL_REDUCE.search(line):
+        if match := ALL_REDUCE.search(line):
             size = num_bytes(match[1])
             groups = _GROUPS.search(line)
             in_groups = groups and (groups[1] or "").count("{") + int(groups[2] or 0) > 1

@@ -10,6 +10,7 @@ from absl import logging
 
 from smh_jax.config import Config
 from smh_jax.tpu_compiler.analysis import Analysis, analyse
+from smh_jax.workdir import write_json
 
 _GIB = 2**30
 _HEADER = (
@@ -65,9 +66,7 @@ class Results:
         if self._path is not None:
             content = {key: dataclasses.asdict(row) for key, row in self.rows.items()}
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self._path.with_name(self._path.name + ".writing")
-            beside.write_text(json.dumps({"rows": content}, indent=1) + "\n")
-            beside.replace(self._path)
+            write_json(self._path, {"rows": content})
         logging.info(
             "%s: %.2f of %.2f GiB, compiled in %.0f s",
             "fits" if row.fits else "does not fit",
@@ -89,7 +88,6 @@ def cells(row: Analysis) -> Iterable[str]:
     """The columns of a row's numbers; '-' for what is not known."""
     parts = f" in {row.parts} parts" if row.parts > 1 else ""
     at_least = "" if row.code_bytes is not None else "~"
-    reduced = None if row.all_reduced_bytes is None else row.all_reduced_bytes
     return (
         str(row.cores),
         f"{row.batch_per_core}{parts}",
@@ -99,7 +97,7 @@ def cells(row: Analysis) -> Iterable[str]:
         at_least + number((row.limit_bytes - row.memory_bytes) / _GIB),
         number(row.flops, 1e9),
         number(row.bytes_accessed, 1e9),
-        number(reduced, 1e6),
+        number(row.all_reduced_bytes, 1e6),
         number(4 * row.num_variables / 1e6),
         number(4 * row.num_weights / 1e6),
         number(row.cycles, 1e6),
