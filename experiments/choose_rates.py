@@ -30,7 +30,7 @@ def main(_: list[str]) -> None:
         raise ValueError(f"{len(left)} of {len(all_jobs)} runs of 'tuning' are left; run it first")
     found = {job.row.name: result["test_accuracy"] for job, result in done.items()}
     tried = {
-        kind: {rate: found[f"{kind}-{rate}"] for rate in tuning.rates_of(kind)}
+        kind: {rate: found[tuning.name_of(kind, rate)] for rate in tuning.rates_of(kind)}
         for kind in reduced.KINDS
     }
     chosen = {}

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+from experiments.claim import Claim
 from experiments.row import Row
 
 
@@ -11,13 +12,15 @@ class Experiment:
     """Rows that belong together.
 
     Attributes:
-        name: such as 'table1'; with the scale, the folder of its runs.
+        name: such as 'table1'.
         scale: 'paper', exactly the paper's models and recipes, 'reduced', the same questions at a
             size that a laptop trains, or 'sweep', an ablation of one's own.
         title: of the table and the picture.
         question: that the rows answer.
         rows: in the order of the report.
-        plot: 'curves' (accuracy against size, a line per series) or 'bars' (a group per `group`).
+        plot: 'curves' (accuracy against size, a line per series), 'bars' (a group per `group`) or
+            'rates' (accuracy against learning rate).
+        claims: that the rows decide.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Experiment:
     question: str
     rows: tuple[Row, ...]
     plot: str = "curves"
+    claims: tuple[Claim, ...] = ()
 
     def __post_init__(self) -> None:
         names = collections.Counter(row.name for row in self.rows)
@@ -34,3 +38,12 @@ class Experiment:
             raise ValueError(f"{self.name}: several rows are named {', '.join(twice)}")
         if not self.rows:
             raise ValueError(f"{self.name} has no rows at scale {self.scale!r}")
+        for claim in self.claims:
+            for name in (claim.row, claim.than):
+                if name not in names:
+                    raise ValueError(f"{self.name}: a claim is about {name!r}, which is no row")
+
+    @property
+    def folder(self) -> str:
+        """Of its runs: rows of one name in several tables of a scale are one run."""
+        return f"{self.name}-{self.scale}" if self.scale == "sweep" else self.scale

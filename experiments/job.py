@@ -111,10 +111,10 @@ def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] |
 
     Args:
         experiment: of which all rows are taken.
-        workdir: of all experiments; each has a folder of its own.
+        workdir: of all experiments.
         seeds: of every row in place of the rows' own.
     """
-    folder = workdir / f"{experiment.name}-{experiment.scale}"
+    folder = workdir / experiment.folder
     found = [
         Job(row, seed, folder / row.name / f"seed{seed}")
         for row in experiment.rows

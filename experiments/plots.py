@@ -1,6 +1,7 @@
 """Pictures of experiments: accuracy against size as lines, groups of bars, accuracy by rate."""
 
 import collections
+import itertools
 import pathlib
 
 import matplotlib
@@ -47,7 +48,9 @@ def _error(record: Record) -> float:
 
 
 def _curves(axes: Axes, found: list[Record]) -> None:
-    for (name, points), marker in zip(_by_series(found).items(), _cycle(_MARKERS), strict=False):
+    for (name, points), marker in zip(
+        _by_series(found).items(), itertools.cycle(_MARKERS), strict=False
+    ):
         points = sorted(points, key=lambda record: record.size)
         if len(points) == 1 and name.endswith("dense"):
             # A model that is not compressed: the level to be reached.
@@ -93,7 +96,9 @@ def _bars(axes: Axes, found: list[Record]) -> None:
 
 
 def _rates(axes: Axes, found: list[Record]) -> None:
-    for (name, points), marker in zip(_by_series(found).items(), _cycle(_MARKERS), strict=False):
+    for (name, points), marker in zip(
+        _by_series(found).items(), itertools.cycle(_MARKERS), strict=False
+    ):
         rate = "optimizer.learning_rate"
         points = sorted(points, key=lambda record: record.settings[rate])
         axes.plot(
@@ -117,8 +122,3 @@ def _paper_points(axes: Axes, found: tuple[Record, ...], plot: str) -> None:
             edgecolors="gray",
             label="paper",
         )
-
-
-def _cycle(items: str):
-    while True:
-        yield from items

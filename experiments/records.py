@@ -78,7 +78,7 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
             logging.warning("left out: %s", error)
             continue
         if result is not None:
-            folder = f"runs/{experiment.name}-{experiment.scale}/{job.row.name}/seed{job.seed}"
+            folder = f"runs/{experiment.folder}/{job.row.name}/seed{job.seed}"
             kept = {name: result[name] for name in _KEPT}
             runs[job.row].append({**kept, "command": job.row.command_line(job.seed, folder)})
     return tuple(

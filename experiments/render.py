@@ -3,6 +3,7 @@
 import csv
 import io
 
+from experiments.answers import answer
 from experiments.experiment import Experiment
 from experiments.labels import label
 from experiments.records import Record
@@ -19,6 +20,8 @@ def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [_line(record) for record in found]
+    if experiment.claims:
+        lines += ["", *(f"- {answer(claim, found)}" for claim in experiment.claims)]
     notes = dict.fromkeys(f"{label(r.series)}: {r.note}" for r in found if r.note)
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
@@ -31,7 +34,8 @@ def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
     devices = sorted({run["devices"] for record in found for run in record.runs})
     lines += [
         "",
-        "Test accuracy in percent, mean ± standard deviation over seeds. "
+        "Test accuracy in percent, mean ± standard deviation over seeds; a difference with its "
+        "standard error. "
         f"Training took {hours:.1f} hours of {', '.join(devices) or 'no device'}.",
     ]
     lines += ["", f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)"]

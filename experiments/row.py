@@ -24,7 +24,7 @@ class Row:
     """One point of a table or figure, to be trained once per seed.
 
     Attributes:
-        name: unique in its experiment; the folder of its runs.
+        name: unique in its experiment; the folder of its runs, shared by tables of a scale.
         series: the line, colour or method that it is a point of.
         group: what it stands beside: the base model, or a target size.
         config: a config file with its arguments, relative to the project's root.

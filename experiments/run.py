@@ -4,9 +4,9 @@
     python -m experiments.run table3 --scale=paper --workdir=runs/paper --dry_run
     python -m experiments.run experiments/sweeps/blocks.toml --workdir=runs/sweeps
 
-Each row and seed has a folder of its own. Stopped at any moment, be it killed, the same command
-goes on; what is done is not repeated, and several of these commands may share a workdir. A failed
-run is tried once more and then reported.
+Each row and seed has a folder of its own, which tables that hold the same row share. Stopped at any
+moment, be it killed, the same command goes on; what is done is not repeated, and several of these
+commands may share a workdir. A failed run is tried once more and then reported.
 """
 
 import collections

@@ -1,5 +1,6 @@
 """Rows, runner, sweeps and reports of the experiments."""
 
+import collections
 import csv
 import dataclasses
 import functools
@@ -14,6 +15,8 @@ import time
 import pytest
 
 from experiments import catalogue, cost, paper, records, render, sweep
+from experiments.answers import answer
+from experiments.claim import Claim
 from experiments.experiment import Experiment
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
@@ -118,6 +121,52 @@ def test_tuning_never_sees_the_test_set():
 def test_rows_of_one_name_are_refused():
     with pytest.raises(ValueError, match=r"several rows are named a"):
         Experiment("x", "sweep", "t", "q", (a_row(), a_row()))
+
+
+def test_a_claim_is_about_rows():
+    with pytest.raises(ValueError, match=r"x: a claim is about 'b', which is no row"):
+        Experiment("x", "sweep", "t", "q", (a_row(),), claims=(Claim("a is best", "a", "b"),))
+
+
+@pytest.mark.parametrize("scale", catalogue.SCALES)
+def test_rows_of_one_name_in_several_tables_are_one_run(scale, tmp_path):
+    """They share a folder, so they must train the same."""
+    names = [name for name in catalogue.names() if scale == "reduced" or name != "tuning"]
+    commands = collections.defaultdict(list)
+    for name in names:
+        for job in jobs(catalogue.load(name, scale), tmp_path, (0,)):
+            commands[job.workdir].append(job.command())
+    assert all(len(set(same)) == 1 for same in commands.values())
+    assert sum(len(same) > 1 for same in commands.values()) > 3
+    # What trains the same has one name.
+    different = {tuple(part for part in same[0][:-1]) for same in commands.values()}
+    assert len(different) == len(commands)
+
+
+@pytest.mark.parametrize(
+    ("changes", "margin", "expected"),
+    [
+        # Seeds 0 and 1 of `finish` are 50 and 60 percent: 55 with a standard error of 5.
+        ([0.0, 0.2], 0.0, "**yes** (75.00 against 55.00, +20.00 ± 7.07)"),
+        ([0.0, -0.2], 0.0, "**no** (35.00 against 55.00, -20.00 ± 7.07)"),
+        ([0.0, -0.2], 21.0, "**yes**, but within the noise (35.00 against 55.00, -20.00 ± 7.07)"),
+        ([0.0, 0.1], 0.0, "**yes**, but within the noise (65.00 against 55.00, +10.00 ± 7.07)"),
+    ],
+)
+def test_answers(changes, margin, expected, tmp_path):
+    rows = tuple(a_row(name=name, seeds=(0, 1)) for name in ("other", "ours"))
+    claim = Claim("Ours is better", "ours", "other", margin)
+    experiment = Experiment("x", "sweep", "t", "q", rows, claims=(claim,))
+    assert answer(claim, records.collect(experiment, tmp_path)).endswith(": not trained yet.")
+    for job in jobs(experiment, tmp_path, None):
+        better = changes[job.row.name == "ours"]
+        finish(job, test_accuracy=0.5 + 0.1 * job.seed + better)
+        if job.name == "ours/seed0":
+            single = answer(claim, records.collect(experiment, tmp_path))
+            assert "of a single seed" in single
+    found = records.collect(experiment, tmp_path)
+    assert answer(claim, found) == f"Ours is better: {expected}."
+    assert f"- Ours is better: {expected}." in render.markdown(experiment, found)
 
 
 def test_numbers_of_the_paper():
@@ -386,7 +435,7 @@ def test_every_row_of_the_paper_has_the_size_that_it_states(name):
 
 
 # Read out of a figure, whose width multiplier the paper does not name, and rounded to 0.1M.
-ROUNDED = {"resnet50-resnet50_width-width0.33": 0.02, "width_multiplier-7600": 0.01,
+ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02, "width_multiplier-7600": 0.01,
            "width_multiplier-29400": 0.01, "width_multiplier-65500": 0.01,
            "width_multiplier-115800": 0.01}  # fmt: skip
 

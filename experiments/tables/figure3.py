@@ -46,16 +46,12 @@ def _paper() -> tuple[Row, ...]:
 def _reduced() -> tuple[Row, ...]:
     rows = []
     for depth in (14, 20):
-        rows.append(
-            reduced.row(
-                f"resnet{depth}-dense", "dense", series=f"ResNet-{depth}, dense", depth=depth
-            )
-        )
+        rows.append(reduced.row("dense", series=f"ResNet-{depth}, dense", depth=depth))
         for size in (reduced.TENTH, reduced.QUARTER, reduced.HALF):
             rows += [
-                reduced.row(f"resnet{depth}-smh-{size}", "smh", series=f"ResNet-{depth}, SMH",
+                reduced.row("smh", series=f"ResNet-{depth}, SMH",
                     depth=depth, size=size),
-                reduced.row(f"resnet{depth}-width-{size}", "width_multiplier",
+                reduced.row("width_multiplier",
                     series=f"ResNet-{depth}, width", depth=depth,
                     width=reduced.WIDTHS[depth, size]),
             ]  # fmt: skip

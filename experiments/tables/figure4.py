@@ -56,11 +56,9 @@ def _paper() -> tuple[Row, ...]:
 def _reduced() -> tuple[Row, ...]:
     size = reduced.DENSE_SIZES[8]
     return (
-        reduced.row("resnet8-dense", "dense", series="ResNet-8, dense"),
+        reduced.row("dense", series="ResNet-8, dense"),
         *(
-            reduced.row(
-                f"resnet{depth}-smh", "smh", series=f"ResNet-{depth}", depth=depth, size=size
-            )
+            reduced.row("smh", series=f"ResNet-{depth}", depth=depth, size=size)
             for depth in (14, 20, 26)
         ),
     )

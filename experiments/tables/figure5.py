@@ -39,14 +39,14 @@ def _paper() -> tuple[Row, ...]:
 
 
 def _reduced() -> tuple[Row, ...]:
-    rows = [reduced.row("dense", "dense")]
+    rows = [reduced.row("dense")]
     for size in (reduced.QUARTER, reduced.HALF):
         width = reduced.WIDTHS[8, size]
         rows += [
-            reduced.row(f"smh-{size}", "smh", size=size),
-            reduced.row(f"width-{size}", "width_multiplier", width=width),
+            reduced.row("smh", size=size),
+            reduced.row("width_multiplier", width=width),
             reduced.row(
-                f"width_and_resolution-{size}", "width_multiplier", series="width_and_resolution",
+                "width_multiplier", series="width_and_resolution",
                 width=width, resolution=reduced.RESOLUTIONS[size],
             ),
         ]  # fmt: skip

@@ -8,7 +8,9 @@ settings are rows, the second as 'smh_like_for_like': all that is trained is cou
 """
 
 from experiments import paper
+from experiments.claim import Claim
 from experiments.experiment import Experiment
+from experiments.labels import label
 from experiments.row import Row
 from experiments.tables import reduced
 
@@ -34,6 +36,7 @@ def experiment(scale: str) -> Experiment:
             "multiplier, low rank, Tucker, tensor train and tensor ring at 10%?"
         ),
         rows=_paper() if scale == "paper" else _reduced(),
+        claims=() if scale == "paper" else _claims(),
     )
 
 
@@ -84,17 +87,39 @@ def _paper() -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _claims() -> tuple[Claim, ...]:
+    tenth = f"resnet8-smh-{reduced.TENTH}"
+    others = {kind: f"resnet8-{kind}-{reduced.TENTH}" for kind in REDUCED_METHODS[2:]}
+    others["width_multiplier"] = (
+        f"resnet8-width_multiplier-width{reduced.WIDTHS[8, reduced.TENTH]:g}"
+    )
+    return (
+        *(
+            Claim(
+                f"At {share} SMH is within {margin} points of dense", row, "resnet8-dense", margin
+            )
+            for share, margin, size in (("25%", 0.4, reduced.QUARTER), ("10%", 3.0, reduced.TENTH))
+            for row in (f"resnet8-smh-{size}",)
+        ),
+        *(
+            Claim(f"At 10% SMH is better than {label(kind)}", tenth, others[kind])
+            for kind in REDUCED_METHODS[1:]
+        ),
+    )
+
+
 def _reduced() -> tuple[Row, ...]:
-    rows = [reduced.row("dense", "dense")]
+    rows = [reduced.row("dense")]
     for size in (reduced.TENTH, reduced.QUARTER):
         for kind in REDUCED_METHODS:
             if kind == "width_multiplier":
-                rows.append(reduced.row(f"{kind}-{size}", kind, width=reduced.WIDTHS[8, size]))
+                rows.append(reduced.row(kind, width=reduced.WIDTHS[8, size]))
             else:
-                rows.append(reduced.row(f"{kind}-{size}", kind, size=size))
+                rows.append(reduced.row(kind, size=size))
         rows.append(
-            reduced.row(f"smh_like_for_like-{size}", "smh", series="smh_like_for_like", size=size,
-                hashed="conv", method__options__layout="kronecker")
+            reduced.row("smh", name=f"resnet8-smh_like_for_like-{size}",
+                series="smh_like_for_like", size=size, hashed="conv",
+                method__options__layout="kronecker")
         )  # fmt: skip
-    rows.append(reduced.row(f"smh-{reduced.HALF}", "smh", size=reduced.HALF))
+    rows.append(reduced.row("smh", size=reduced.HALF))
     return tuple(rows)

@@ -1,10 +1,14 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
+from experiments.claim import Claim
 from experiments.experiment import Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
 
 HASHED = {"all weights": "all", "convolutions only": "conv"}
+DEPTHS = (8, 14, 20)
+VARIANTS = range(1, 6)
+SIZE = 5_000_000
 
 
 def experiment(scale: str) -> Experiment:
@@ -16,22 +20,37 @@ def experiment(scale: str) -> Experiment:
         question="Is it better to hash all weights or convolutions only?",
         rows=_paper() if scale == "paper" else _reduced(),
         plot="bars",
+        claims=_claims(scale),
+    )
+
+
+def _claims(scale: str) -> tuple[Claim, ...]:
+    if scale == "paper":
+        models, size = [f"efficientnet_b{number}" for number in VARIANTS], SIZE
+    else:
+        models, size = [f"resnet{depth}" for depth in DEPTHS], reduced.QUARTER
+    return tuple(
+        Claim(
+            f"{model} is better with all weights hashed than with convolutions only",
+            row=f"{model}-smh-{size}",
+            than=f"{model}-smh_conv-{size}",
+        )
+        for model in models
     )
 
 
 def _paper() -> tuple[Row, ...]:
     # The bars of the figure cannot be read to a point of accuracy; no number of them is kept.
     return tuple(
-        imagenet.row(f"efficientnet_b{number}", "smh", size=5_000_000, series=series, hashed=hashed)
-        for number in range(1, 6)
+        imagenet.row(f"efficientnet_b{number}", "smh", size=SIZE, series=series, hashed=hashed)
+        for number in VARIANTS
         for series, hashed in HASHED.items()
     )
 
 
 def _reduced() -> tuple[Row, ...]:
     return tuple(
-        reduced.row(f"resnet{depth}-{hashed}", "smh", series=series, depth=depth,
-            size=reduced.QUARTER, hashed=hashed)
-        for depth in (8, 14, 20)
+        reduced.row("smh", series=series, depth=depth, size=reduced.QUARTER, hashed=hashed)
+        for depth in DEPTHS
         for series, hashed in HASHED.items()
-    )  # fmt: skip
+    )

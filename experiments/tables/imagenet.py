@@ -1,6 +1,5 @@
 """Rows of the paper's scale on ImageNet: the recipes of `configs/imagenet_*.py`."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,6 @@ KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dense": ("dense", {}),
     "smh": ("smh", {}),
     "smh_fixed_scale": ("smh", {"scale": "fixed"}),
-    "smh_learnable_scale": ("smh", {}),
     "hash_1": ("multi_hash", {"num_hashes": 1}),
     "hash_2": ("multi_hash", {"num_hashes": 2}),
     "hash_10": ("multi_hash", {"num_hashes": 10}),
@@ -36,7 +34,7 @@ def row(
     paper: Number | None = None,
     note: str = "",
 ) -> Row:
-    """A row of the paper's scale.
+    """A row of the paper's scale; its name tells what is trained, the same in every table.
 
     Args:
         base_model: of `smh_jax.models.names()`.
@@ -53,17 +51,17 @@ def row(
     variant = variant or base_model.removeprefix("resnet")
     target = "" if size is None else f",target_size={size}"
     overrides = {f"method.options.{option}": value for option, value in options.items()}
-    label = f"{base_model}-{series or kind}"
+    name = f"{base_model}-{kind}" if hashed == "all" else f"{base_model}-{kind}_{hashed}"
     if size is not None:
-        label += f"-{size}"
+        name += f"-{size}"
     if width != 1.0:
         overrides["model.options.width_multiplier"] = width
-        label += f"-width{width:g}"
+        name += f"-width{width:g}"
     if resolution:
         overrides["model.options.input_resolution"] = resolution
-        label += f"-resolution{resolution}"
+        name += f"-resolution{resolution}"
     return Row(
-        name=re.sub(r"[^\w.-]+", "_", label),
+        name=name,
         series=series or kind,
         group=group or base_model,
         config=f"configs/imagenet_{family}.py:variant={variant},method={method}{target}"

@@ -49,9 +49,9 @@ KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def row(
-    name: str,
     kind: str,
     *,
+    name: str = "",
     size: int | None = None,
     series: str | None = None,
     depth: int = 8,
@@ -66,8 +66,8 @@ def row(
     """A row of the reduced scale.
 
     Args:
-        name: of the row.
         kind: of `KINDS`.
+        name: of the row; '' is one that tells what is trained, the same in every table.
         size: the target; for a dense model None.
         series: of the row, if it is not the kind.
         hashed: which weights.
@@ -94,8 +94,12 @@ def row(
         overrides["model.options.width_multiplier"] = width
     if resolution:
         overrides["model.options.input_resolution"] = resolution
+    parts = [f"resnet{depth}", kind if hashed == "all" else f"{kind}_{hashed}"]
+    parts += [str(size)] if size else []
+    parts += [f"width{width:g}"] if width != 1.0 else []
+    parts += [f"resolution{resolution}"] if resolution else []
     return Row(
-        name=name,
+        name=name or "-".join(parts),
         series=series or kind,
         group=f"ResNet-{depth}",
         config=(

@@ -34,8 +34,8 @@ def _reduced() -> tuple[Row, ...]:
     # The same shares of the small model's size as the paper's: 2M of 5.3M, 3M of 5.3M.
     small = reduced.DENSE_SIZES[8]
     return (
-        reduced.row("resnet8-dense", "dense"),
-        reduced.row("resnet14-smh", "smh", depth=14, size=round(small * 2 / 5.3)),
-        reduced.row("resnet20-smh", "smh", depth=20, size=round(small * 3 / 5.3)),
-        reduced.row("resnet14-dense", "dense", depth=14),
+        reduced.row("dense"),
+        reduced.row("smh", depth=14, size=round(small * 2 / 5.3)),
+        reduced.row("smh", depth=20, size=round(small * 3 / 5.3)),
+        reduced.row("dense", depth=14),
     )

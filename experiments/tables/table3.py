@@ -1,6 +1,7 @@
 """Table 3: a learnable scale per layer against a fixed one."""
 
 from experiments import paper
+from experiments.claim import Claim
 from experiments.experiment import Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
@@ -13,7 +14,10 @@ TARGETS = {
     "efficientnet_b3": (2_000_000, 5_000_000, 7_900_000, 9_300_000),
     "efficientnet_b4": (5_000_000, 7_900_000, 9_300_000),
 }
-_SCALES = {"smh_fixed_scale": "fixed", "smh_learnable_scale": "learnable"}
+DEPTHS = (8, 14, 20)
+SIZES = (reduced.TENTH, reduced.QUARTER)
+# Kinds of row, with the paper's name.
+_SCALES = {"smh_fixed_scale": "fixed", "smh": "learnable"}
 
 
 def experiment(scale: str) -> Experiment:
@@ -24,6 +28,20 @@ def experiment(scale: str) -> Experiment:
         title="Table 3: per-layer learnable scale",
         question="Does a learnable scale help?",
         rows=_paper() if scale == "paper" else _reduced(),
+        claims=_claims(scale),
+    )
+
+
+def _claims(scale: str) -> tuple[Claim, ...]:
+    targets = TARGETS if scale == "paper" else {f"resnet{depth}": SIZES for depth in DEPTHS}
+    return tuple(
+        Claim(
+            f"{model} at {size:,} variables is better with learnable scales than with fixed ones",
+            row=f"{model}-smh-{size}",
+            than=f"{model}-smh_fixed_scale-{size}",
+        )
+        for model, sizes in targets.items()
+        for size in sizes
     )
 
 
@@ -33,25 +51,24 @@ def _paper() -> tuple[Row, ...]:
             model,
             kind,
             size=size,
-            series=f"{model.removeprefix('efficientnet_').upper()}, {_SCALES[kind]}",
-            paper=paper.find("table3", model, kind, size),
+            series=f"{model.removeprefix('efficientnet_').upper()}, {scale}",
+            paper=paper.find("table3", model, f"smh_{scale}_scale", size),
         )
         for model, sizes in TARGETS.items()
         for size in sizes
-        for kind in _SCALES
+        for kind, scale in _SCALES.items()
     )
 
 
 def _reduced() -> tuple[Row, ...]:
     return tuple(
         reduced.row(
-            f"resnet{depth}-{scale}-{size}",
             kind,
             series=f"ResNet-{depth}, {scale}",
             depth=depth,
             size=size,
         )
-        for depth in (8, 14, 20)
-        for size in (reduced.TENTH, reduced.QUARTER)
-        for scale, kind in (("fixed", "smh_fixed_scale"), ("learnable", "smh"))
+        for depth in DEPTHS
+        for size in SIZES
+        for kind, scale in _SCALES.items()
     )

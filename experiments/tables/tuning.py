@@ -18,6 +18,11 @@ def rates_of(kind: str) -> tuple[float, ...]:
     return tuple(sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))))
 
 
+def name_of(kind: str, rate: float) -> str:
+    """Of the row that tries a learning rate."""
+    return f"tuning-{kind}-{rate}"
+
+
 def experiment(scale: str) -> Experiment:
     """Every method at every rate; the scale 'paper' uses the recipes' own rates instead."""
     if scale != "reduced":
@@ -28,7 +33,13 @@ def experiment(scale: str) -> Experiment:
         size = reduced.TENTH if reduced.KINDS[kind][0] != "dense" else None
         rows += [
             reduced.row(
-                f"{kind}-{rate}", kind, size=size, width=width, rate=rate, seeds=(0,), **HELD_OUT
+                kind,
+                name=name_of(kind, rate),
+                size=size,
+                width=width,
+                rate=rate,
+                seeds=(0,),
+                **HELD_OUT,
             )
             for rate in rates_of(kind)
         ]
