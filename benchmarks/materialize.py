@@ -1,22 +1,15 @@
 """Generating all weights: forward, and forward + backward, against the bare matrix products."""
 
 import statistics
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import timing
+from benchmarks import timing, training_step
 from benchmarks.piece import Piece, Row
 from smh_jax import Manifest, methods, models
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "smh": ("smh", {}),
-    "smh, Kronecker": ("smh", {"layout": "kronecker"}),
-    "smh, 4 blocks": ("smh", {"blocks": 4}),
-    "1 hash": ("multi_hash", {}),
-    "2 hashes": ("multi_hash", {"num_hashes": 2}),
-    "10 hashes": ("multi_hash", {"num_hashes": 10}),
+METHODS = training_step.METHODS | {
     "tensor train": ("tensor_train", {}),
     "Tucker": ("tucker", {}),
     "low rank": ("low_rank", {}),

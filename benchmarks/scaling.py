@@ -1,7 +1,6 @@
 """Data parallelism on forced CPU devices: overhead of a step, and what it all-reduces."""
 
 import json
-import math
 import os
 import pathlib
 import re
@@ -11,21 +10,16 @@ import sys
 
 from benchmarks import timing
 from benchmarks.piece import Piece, Results, Row
+from smh_jax.tpu_compiler import hlo
 
 DEVICES = (1, 2, 4, 8)
-_BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1}
 
 
 def all_reduced_bytes(program: str) -> int:
     """Bytes that a compiled program's all-reduces give to each device, read from its HLO text."""
-    total = 0
     # Long tuples are numbered by comments.
-    for line in re.sub(r"/\*.*?\*/", "", program).splitlines():
-        found = re.search(r"= (\(?[^=]*?) all-reduce(?:-start)?\(", line)
-        if found:
-            for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", found.group(1)):
-                total += _BYTES[kind] * math.prod(int(n) for n in shape.split(",") if n)
-    return total
+    shapes = hlo.ALL_REDUCE.findall(re.sub(r"/\*.*?\*/", "", program))
+    return sum(hlo.num_bytes(shape) for shape in shapes)
 
 
 def measure(case: str, repeats: int) -> list[Row]:

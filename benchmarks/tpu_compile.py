@@ -14,6 +14,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from absl import flags, logging
 
+from experiments import paper
+from experiments.tables import table1 as table1_rows
+from experiments.tables import table3
 from smh_jax import cli, tpu_compiler
 from smh_jax.tpu_compiler.results import number
 
@@ -31,21 +34,11 @@ TOPOLOGY = "v3:4x4"
 _CORES = 32
 _GIB = 2**30
 _EFFICIENTNET = "configs/imagenet_efficientnet.py"
-# Table 1 of the paper: training samples per second of EfficientNet-B2 on v3 4x4, by target size in
-# variables and method.
-PAPER_SPEED = {
-    5_300_000: {"smh": 6060, "1 hash": 4000, "2 hashes": 2800, "10 hashes": 790},
-    7_900_000: {"smh": 6040, "1 hash": 3900, "2 hashes": 2500, "10 hashes": 760},
-}
+# Table 1 of the paper: its names of the methods, by ours; and its sizes.
+_TABLE1 = {"smh": "smh", "1 hash": "hash_1", "2 hashes": "hash_2", "10 hashes": "hash_10"}
 _HASHES = {"1 hash": 1, "2 hashes": 2, "10 hashes": 10}
 # Table 3 of the paper: target sizes by variant.
-TABLE3 = {
-    "b0": (2_000_000, 3_000_000),
-    "b1": (2_000_000, 3_000_000, 5_000_000),
-    "b2": (2_000_000, 3_000_000, 5_000_000),
-    "b3": (2_000_000, 5_000_000, 7_900_000, 9_300_000),
-    "b4": (5_000_000, 7_900_000, 9_300_000),
-}
+TABLE3 = {model.removeprefix("efficientnet_"): sizes for model, sizes in table3.TARGETS.items()}
 # Of Table 3's targets the smallest and the largest that are below each variant's size.
 LARGEST = {
     **dict.fromkeys(("b0", "b1"), (2_000_000, 5_000_000)),
@@ -82,8 +75,8 @@ def at_batch(variant: str, target_size: int, batch_per_core: int) -> str:
 def table1() -> Iterator[tuple[str, int | None, str]]:
     """Method, target size and config of each row of Table 1, and of the dense model."""
     yield "dense", None, efficientnet("b2", 0, "dense")
-    for target_size, methods in PAPER_SPEED.items():
-        for method in methods:
+    for target_size in table1_rows.PAPER_SIZES:
+        for method in _TABLE1:
             yield method, target_size, efficientnet("b2", target_size, method)
 
 
@@ -177,12 +170,16 @@ def _table1_report(rows: Rows) -> str:
         if (row := rows.get(config)) is None:
             continue
         ratio = row.cycles / dense.cycles if dense and row.cycles else None
-        paper = PAPER_SPEED.get(target_size or 0, {}).get(method)
+        speed = (
+            paper.find("table1", "efficientnet_b2", _TABLE1[method], target_size).speed
+            if target_size
+            else None
+        )
         lines.append(
             f"| {method} | {row.num_variables:,} | {number(row.memory_bytes / _GIB)} "
             f"| {number(row.all_reduced_bytes, 1e6)} | {number(row.cycles, 1e6)} "
             f"| {number(ratio, digits=3)} | {number(row.samples_per_second, digits=0)} "
-            f"| {number(paper, digits=0)} |"
+            f"| {number(speed, digits=0)} |"
         )
     return "\n".join(lines)
 
