@@ -17,7 +17,6 @@ that no weight reads keep what they have, and those that several weights read mo
 import dataclasses
 
 import numpy as np
-import scipy.linalg
 from absl import logging
 
 # An iteration that lowers the squared error by less than this share of it is the last one.
@@ -127,6 +126,9 @@ def truncate(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
         matrices: [blocks, rows, columns].
         rank: at least 1.
     """
+    # Slow to import, and needed for conversion only.
+    import scipy.linalg
+
     blocks, rows, columns = matrices.shape
     if rows < columns:
         v, u = truncate(matrices.transpose(0, 2, 1), rank)
