@@ -62,14 +62,35 @@ def curves(
         options: of every panel's axes, as `Axes.set` takes them.
     """
     figure, all_axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
+    # A curve has its colour in every panel.
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     for (title, lines), axes, y_label in zip(panels.items(), all_axes[0], y, strict=True):
         for name, points in lines.items():
-            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=name)
+            axes.plot(
+                *zip(*sorted(points), strict=True),
+                marker="o",
+                markersize=4,
+                color=f"C{names.index(name)}",
+                label=name,
+            )
         if line is not None:
             axes.axhline(line, color="black", linewidth=0.8, linestyle="--")
         axes.set(xlabel=x, ylabel=y_label, title=title, **(options or {}))
+        # What was measured, in plain numbers, on logarithmic axes too.
+        ticks = sorted({round(x, 1) for points in lines.values() for x, _ in points})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    # Below, where it hides no curve.
+    named = {
+        name: handle
+        for axes in all_axes[0]
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        named.values(), named, fontsize=8, ncols=len(named), loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+    )  # fmt: skip
     _save(figure, path)
 
 
