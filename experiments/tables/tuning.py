@@ -9,9 +9,11 @@ from experiments.tables import reduced
 
 LEARNING_RATES = (0.2, 0.4, 0.8, 1.6)
 # Where the best was at the edge of these, the search went on.
-FURTHER: dict[str, tuple[float, ...]] = dict.fromkeys(
-    ("smh_fixed_scale", "hash_1", "hash_2", "width_multiplier", "tensor_train"), (3.2,)
-)
+FURTHER: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("smh_fixed_scale", "hash_1", "hash_2", "tensor_train"), (3.2,)),
+    "width_multiplier": (3.2, 6.4),
+    "tensor_ring": (0.1,),
+}
 HELD_OUT = {"data__train_split": "train[:50000]", "data__eval_split": "train[50000:]"}
 
 
