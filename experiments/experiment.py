@@ -21,6 +21,7 @@ class Experiment:
         plot: 'curves' (accuracy against size, a line per series), 'bars' (a group per `group`) or
             'rates' (accuracy against learning rate).
         claims: that the rows decide.
+        measure: what the accuracies are of.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Experiment:
     rows: tuple[Row, ...]
     plot: str = "curves"
     claims: tuple[Claim, ...] = ()
+    measure: str = "test accuracy"
 
     def __post_init__(self) -> None:
         names = collections.Counter(row.name for row in self.rows)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.experiment import Experiment
 from experiments.labels import label
-from experiments.records import Record
+from experiments.records import RATE, Record
 
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -22,15 +22,19 @@ _MARKERS = "osD^vP*X<>ph"
 def save(experiment: Experiment, found: tuple[Record, ...], path: pathlib.Path) -> None:
     """Draws an experiment into `path` with the endings .png and .svg."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
         trained = [record for record in found if record.runs]
         {"curves": _curves, "bars": _bars, "rates": _rates}[experiment.plot](axes, trained)
         if experiment.scale == "paper":
             _paper_points(axes, found, experiment.plot)
-        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylabel(f"{experiment.measure} (%)")
         axes.set_title(experiment.title)
-        axes.legend(fontsize=8)
+        if experiment.plot == "bars":
+            axes.legend(fontsize=8)
+        else:
+            # Beside the lines, of which there may be a dozen.
+            figure.legend(fontsize=8, loc="outside right center")
         # Without dates, the same results give the same bytes.
         figure.savefig(path.with_name(path.name + ".png"), dpi=200, metadata={"Software": None})
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
@@ -45,6 +49,23 @@ def _by_series(found: list[Record]) -> dict[str, list[Record]]:
 
 def _error(record: Record) -> float:
     return record.stddev or 0.0
+
+
+def _color(series: str) -> str | None:
+    """Black for what is not compressed; the next of the cycle for all others."""
+    return "black" if series == "dense" else None
+
+
+def _ticks(axes: Axes, values: set[float]) -> None:
+    """Plain numbers on a logarithmic axis, no closer than a factor of 1.3."""
+    ticks: list[float] = []
+    for value in sorted(values):
+        if not ticks or value > 1.3 * ticks[-1]:
+            ticks.append(value)
+    axes.set_xticks(
+        ticks, [f"{tick:,g}" if tick < 1e4 else f"{tick / 1e3:,.0f}k" for tick in ticks]
+    )
+    axes.set_xticks([], minor=True)
 
 
 def _curves(axes: Axes, found: list[Record]) -> None:
@@ -63,10 +84,11 @@ def _curves(axes: Axes, found: list[Record]) -> None:
             markersize=5,
             capsize=2.5,
             linewidth=1.2,
-            color="black" if name == "dense" else None,
+            color=_color(name),
             label=label(name),
         )
     axes.set_xscale("log")
+    _ticks(axes, {record.size for record in found})
     axes.set_xlabel("trainable variables")
 
 
@@ -99,15 +121,16 @@ def _rates(axes: Axes, found: list[Record]) -> None:
     for (name, points), marker in zip(
         _by_series(found).items(), itertools.cycle(_MARKERS), strict=False
     ):
-        rate = "optimizer.learning_rate"
-        points = sorted(points, key=lambda record: record.settings[rate])
+        points = sorted(points, key=lambda record: record.settings[RATE])
         axes.plot(
-            [record.settings[rate] for record in points],
+            [record.settings[RATE] for record in points],
             [record.mean for record in points],
             marker=marker,
+            color=_color(name),
             label=label(name),
         )
     axes.set_xscale("log")
+    _ticks(axes, {record.settings[RATE] for record in found})
     axes.set_xlabel("learning rate per 256 examples")
 
 

@@ -15,6 +15,8 @@ from experiments.row import Row
 from smh_jax.workdir import write_json
 
 RESULTS = pathlib.Path(__file__).with_name("results")
+# The setting that is searched for.
+RATE = "optimizer.learning_rate"
 # What of a run's result is kept.
 _KEPT = (
     "seed", "test_accuracy", "test_loss", "test_examples", "num_variables", "num_weights", "steps",

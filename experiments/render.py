@@ -6,7 +6,7 @@ import io
 from experiments.answers import answer
 from experiments.experiment import Experiment
 from experiments.labels import label
-from experiments.records import Record
+from experiments.records import RATE, Record
 
 
 def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
@@ -16,10 +16,8 @@ def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
         "",
         f"Scale: {experiment.scale}. {experiment.question}",
         "",
-        "| | model | variables | test accuracy | runs | paper: accuracy | paper: variables |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *(_rates(found) if experiment.plot == "rates" else _rows(found)),
     ]
-    lines += [_line(record) for record in found]
     if experiment.claims:
         lines += ["", *(f"- {answer(claim, found)}" for claim in experiment.claims)]
     notes = dict.fromkeys(f"{label(r.series)}: {r.note}" for r in found if r.note)
@@ -34,12 +32,40 @@ def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
     devices = sorted({run["devices"] for record in found for run in record.runs})
     lines += [
         "",
-        "Test accuracy in percent, mean ± standard deviation over seeds; a difference with its "
+        f"{experiment.measure.capitalize()} in percent, mean ± standard deviation over seeds; "
+        "a difference with its "
         "standard error. "
         f"Training took {hours:.1f} hours of {', '.join(devices) or 'no device'}.",
     ]
     lines += ["", f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)"]
     return "\n".join(lines) + "\n"
+
+
+def _rows(found: tuple[Record, ...]) -> list[str]:
+    """A line per row of the experiment."""
+    return [
+        "| | model | variables | test accuracy | runs | paper: accuracy | paper: variables |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *(_line(record) for record in found),
+    ]
+
+
+def _rates(found: tuple[Record, ...]) -> list[str]:
+    """A line per series, a column per learning rate, the best in bold."""
+    rates = sorted({record.settings[RATE] for record in found})
+    lines = [
+        f"| learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |",
+        "| --- |" + " ---: |" * len(rates),
+    ]
+    for series in dict.fromkeys(record.series for record in found):
+        tried = {r.settings[RATE]: r for r in found if r.series == series}
+        best = max(tried.values(), key=lambda record: record.mean or 0)
+        cells = []
+        for rate in rates:
+            text = accuracy(tried[rate]) if rate in tried else ""
+            cells.append(f"**{text}**" if tried.get(rate) is best and best.runs else text)
+        lines.append(f"| {label(series)} | {' | '.join(cells)} |")
+    return lines
 
 
 def _line(record: Record) -> str:

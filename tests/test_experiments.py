@@ -329,6 +329,20 @@ class TestReport:
         with pytest.raises(ValueError, match=r"x\.json holds no results"):
             records.read(path)
 
+    def test_a_search_has_a_column_for_each_rate(self, tmp_path):
+        rows = tuple(
+            a_row(name=f"{series}-{rate}", series=series, overrides={records.RATE: rate})
+            for series, rate in (("smh", 0.2), ("smh", 0.4), ("dense", 0.4), ("dense", 0.8))
+        )
+        experiment = Experiment("x", "sweep", "t", "q", rows, plot="rates", measure="accuracy")
+        for job in jobs(experiment, tmp_path, None)[:3]:
+            finish(job, test_accuracy=0.9 - job.row.overrides[records.RATE])
+        text = render.markdown(experiment, records.collect(experiment, tmp_path))
+        assert "| learning rate | 0.2 | 0.4 | 0.8 |" in text
+        assert "| SMH | **70.00** | 50.00 |  |" in text
+        assert "| uncompressed |  | **50.00** | missing |" in text
+        assert "Accuracy in percent" in text
+
     @pytest.mark.parametrize("plot", ["curves", "bars"])
     def test_pictures(self, experiment, plot, tmp_path):
         plots = pytest.importorskip("experiments.plots")
