@@ -177,6 +177,12 @@ def test_numbers_of_the_paper():
         paper.find("table1", "efficientnet_b2", "smh", 5_300_001)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/sweeps").glob("*.toml")), ids=str)
+def test_every_ablation_resolves(path):
+    rows = sweep.load(str(path)).rows
+    assert len({json.dumps(configs.to_json_dict(row.build(0))) for row in rows}) == len(rows)
+
+
 class TestSweep:
     def load(self, tmp_path, text):
         path = tmp_path / "mine.toml"
