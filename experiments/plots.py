@@ -56,15 +56,18 @@ def _color(series: str) -> str | None:
     return "black" if series == "dense" else None
 
 
+# Large and small ones that a number is written in.
+_UNITS = ((1e6, "M"), (1e3, "k"), (1, ""))
+
+
 def _ticks(axes: Axes, values: set[float]) -> None:
     """Plain numbers on a logarithmic axis, no closer than a factor of 1.3."""
     ticks: list[float] = []
     for value in sorted(values):
         if not ticks or value > 1.3 * ticks[-1]:
             ticks.append(value)
-    axes.set_xticks(
-        ticks, [f"{tick:,g}" if tick < 1e4 else f"{tick / 1e3:,.0f}k" for tick in ticks]
-    )
+    unit, name = next((u, n) for u, n in _UNITS if u == 1 or ticks[-1] >= 10 * u)
+    axes.set_xticks(ticks, [f"{tick / unit:.3g}{name}" for tick in ticks])
     axes.set_xticks([], minor=True)
 
 
