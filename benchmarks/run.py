@@ -48,6 +48,7 @@ LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 
 def main(_: list[str]) -> None:
     """Measures, writes and prints."""
+    cli.require("matplotlib", "plot")
     unknown = [name for name in ONLY.value if name not in PIECES]
     if unknown:
         raise ValueError(f"--only={unknown[0]} is unknown; the benchmarks are {', '.join(PIECES)}")

@@ -24,6 +24,7 @@ OUTPUT = flags.DEFINE_string("output", str(records.RESULTS), "Folder of the repo
 
 def main(argv: list[str]) -> None:
     """Reports one experiment."""
+    cli.require("matplotlib", "plot")
     if len(argv) != 2:
         raise ValueError(f"name one experiment: {', '.join(catalogue.names())}, or a .toml file")
     experiment = catalogue.load(argv[1], SCALE.value)

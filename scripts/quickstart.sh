@@ -4,6 +4,8 @@
 set -euo pipefail
 workdir=$(realpath -m "${1:-runs/digits}")
 cd "$(dirname "$0")/.."
+# With what the README's pictures and exports need.
+export SMH_EXTRAS="${SMH_EXTRAS:-onnx,plot}"
 source scripts/environment.sh
 python -m smh_jax.main --config=configs/digits.py --workdir="$workdir"
 python - "$workdir" <<'PYTHON'

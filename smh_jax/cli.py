@@ -1,5 +1,6 @@
 """What all commands share: readable logs, and mistakes told in one line."""
 
+import importlib.util
 import logging as python_logging
 import os
 import shlex
@@ -45,6 +46,16 @@ def run(main: Callable[[list[str]], None]) -> None:
             raise
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def require(module: str, extra: str) -> None:
+    """Checks, before any work is done, for a library that not every installation has.
+
+    Raises:
+        ValueError: if it is missing; the message says how to install it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(f"this needs {module}: pip install 'smh_jax[{extra}]'")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import readme, run, scaling
 from benchmarks.piece import Piece
+from smh_jax import cli
 
 # These start processes, which import and compile everything anew.
 IN_PROCESSES = ("start_up", "scaling")
@@ -101,3 +102,9 @@ def test_the_readmes_section_is_rewritten(tmp_path):
     assert readme.rewritten(after, text) == after
     with pytest.raises(ValueError, match="must have one"):
         readme.rewritten("no markers", text)
+
+
+def test_a_missing_library_is_told_before_anything_is_measured():
+    cli.require("json", "plot")
+    with pytest.raises(ValueError, match=r"needs no_such_library: pip install 'smh_jax\[plot\]'"):
+        cli.require("no_such_library", "plot")
