@@ -32,6 +32,8 @@ def make(
     shape: tuple[int, ...] = IMAGE_SHAPE,
     width: float = 0.25,
     share: float | None = None,
+    calibrated: bool = False,
+    gain: float = 1.0,
 ) -> Artifact:
     """An artifact whose variables and batch statistics are random, so that all of them matter.
 
@@ -41,6 +43,10 @@ def make(
         shape: of its images.
         width: multiplier of the model.
         share: of the model's weights, for a target size in place of the one of `METHODS`.
+        calibrated: whether batch norm knows the statistics of images: in a deep model with others
+            the logits would not depend on the image.
+        gain: of all weights of a calibrated model: batch norm cancels it, and layers without it,
+            the last ones among them, answer more strongly.
     """
     name, target_size, options = METHODS[kind]
     model_options = {"width_multiplier": width}
@@ -58,9 +64,13 @@ def make(
     variables = method.init(jax.random.key(1), state.pop("params"))
     random = np.random.default_rng(0)
     move = functools.partial(jax.tree.map, lambda x: _moved(random, np.asarray(x)))
+    stored = {group: move(tree) for group, tree in variables.items()}
+    if calibrated:
+        stored["scales"] = gain * stored["scales"]
+        state = _calibrated(module, jax.jit(method.materialize)(stored), state, shape)
     return Artifact(
         method=method,
-        stored={group: move(tree) for group, tree in variables.items()},
+        stored=stored,
         model_state=move(state),
         model=spec,
         preprocessing=artifact.Preprocessing(
@@ -72,13 +82,35 @@ def make(
     )
 
 
+def _calibrated(module, params, state, shape):
+    """A model's state with the statistics of a batch, whatever the momentum of its batch norm.
+
+    An update is `momentum * old + (1 - momentum) * statistics`; those from zeros and from ones
+    tell both.
+    """
+    batch = images(16, shape)
+
+    @jax.jit
+    def update(state):
+        return module.apply(
+            {"params": params, **state}, batch, True, mutable=list(state),
+            rngs={"dropout": jax.random.key(2)},
+        )[1]  # fmt: skip
+
+    zeros = update(jax.tree.map(jnp.zeros_like, state))
+    ones = update(jax.tree.map(jnp.ones_like, state))
+    return jax.tree.map(lambda zero, one: zero / (1 - (one - zero)), zeros, ones)
+
+
 def _moved(random: np.random.Generator, array: np.ndarray) -> np.ndarray:
     return (array * random.uniform(0.8, 1.2, array.shape) + 0.02).astype(array.dtype)
 
 
 def images(count: int, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:
-    """Normal float32 images."""
-    return np.random.default_rng(7).normal(size=(count, *shape)).astype(np.float32)
+    """Normal float32 images, some brighter than others: averaged, noise alone is all the same."""
+    random = np.random.default_rng(7)
+    brightness = random.normal(size=(count, 1, 1, 1))
+    return (random.normal(size=(count, *shape)) + brightness).astype(np.float32)
 
 
 def run_alone(code: str, folder, forbidden: tuple[str, ...], *arguments: str) -> np.ndarray:
