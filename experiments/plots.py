@@ -66,7 +66,8 @@ def _ticks(axes: Axes, values: set[float]) -> None:
     for value in sorted(values):
         if not ticks or value > 1.3 * ticks[-1]:
             ticks.append(value)
-    unit, name = next((u, n) for u, n in _UNITS if u == 1 or ticks[-1] >= 10 * u)
+    largest = max(values, default=1)
+    unit, name = next((u, n) for u, n in _UNITS if u == 1 or largest >= 10 * u)
     axes.set_xticks(ticks, [f"{tick / unit:.3g}{name}" for tick in ticks])
     axes.set_xticks([], minor=True)
 

@@ -33,8 +33,7 @@ def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
     lines += [
         "",
         f"{experiment.measure.capitalize()} in percent, mean ± standard deviation over seeds; "
-        "a difference with its "
-        "standard error. "
+        "a difference with its standard error. "
         f"Training took {hours:.1f} hours of {', '.join(devices) or 'no device'}.",
     ]
     lines += ["", f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)"]
