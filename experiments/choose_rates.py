@@ -15,6 +15,7 @@ from absl import flags, logging
 from experiments import catalogue
 from experiments.job import jobs, split
 from experiments.tables import reduced, tuning
+from experiments.tables.kinds import KINDS
 from smh_jax import cli
 from smh_jax.workdir import write_json
 
@@ -31,7 +32,7 @@ def main(_: list[str]) -> None:
     found = {job.row.name: result["test_accuracy"] for job, result in done.items()}
     tried = {
         kind: {rate: found[tuning.name_of(kind, rate)] for rate in tuning.rates_of(kind)}
-        for kind in reduced.KINDS
+        for kind in KINDS
     }
     chosen = {}
     for kind, accuracies in tried.items():

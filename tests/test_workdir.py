@@ -13,6 +13,12 @@ from smh_jax.config import from_config_dict
 from smh_jax.workdir import Workdir
 
 
+@pytest.fixture(scope="module")
+def manifest():
+    # Made outside of the mocked bucket, which would hide JAX's compilation cache from JAX.
+    return Manifest.from_model(models.create("cifar_resnet8", num_classes=10), (1, 8, 8, 1))
+
+
 @pytest.fixture(params=["disk", "bucket"])
 def workdir(request, tmp_path, monkeypatch):
     # TensorBoard's files are written below Python.
@@ -26,9 +32,8 @@ def workdir(request, tmp_path, monkeypatch):
             yield Workdir("gs://bucket/runs/run")
 
 
-def test_a_run_is_described_measured_and_goes_on(workdir):
+def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     config = from_config_dict(digits.get_config("depth=8"))
-    manifest = Manifest.from_model(models.create("cifar_resnet8", num_classes=10), (1, 8, 8, 1))
     assert workdir.check(config) is None
     assert workdir.result() is None
     workdir.describe(config, manifest)

@@ -13,44 +13,34 @@ SIZE = 5_000_000
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B1 to B5 at the size of B0; reduced: ResNet-8, 14 and 20 at 25% of ResNet-8."""
+    row, models = (_paper_row, VARIANTS) if scale == "paper" else (_reduced_row, DEPTHS)
     return Experiment(
         name="figure7",
         scale=scale,
         title="Figure 7: all weights or convolutions only",
         question="Is it better to hash all weights or convolutions only?",
-        rows=_paper() if scale == "paper" else _reduced(),
+        rows=tuple(row(model, series) for model in models for series in HASHED),
         plot="bars",
-        claims=_claims(scale),
+        claims=tuple(_claim(*(row(model, series) for series in HASHED)) for model in models),
     )
 
 
-def _claims(scale: str) -> tuple[Claim, ...]:
-    if scale == "paper":
-        models, size = [f"efficientnet_b{number}" for number in VARIANTS], SIZE
-    else:
-        models, size = [f"resnet{depth}" for depth in DEPTHS], reduced.QUARTER
-    return tuple(
-        Claim(
-            f"{model} is better with all weights hashed than with convolutions only",
-            row=f"{model}-smh-{size}",
-            than=f"{model}-smh_conv-{size}",
-        )
-        for model in models
+def _claim(all_weights: Row, convolutions: Row) -> Claim:
+    return Claim(
+        f"{all_weights.group} is better with all weights hashed than with convolutions only",
+        row=all_weights.name,
+        than=convolutions.name,
     )
 
 
-def _paper() -> tuple[Row, ...]:
+def _paper_row(variant: int, series: str) -> Row:
     # The bars of the figure cannot be read to a point of accuracy; no number of them is kept.
-    return tuple(
-        imagenet.row(f"efficientnet_b{number}", "smh", size=SIZE, series=series, hashed=hashed)
-        for number in VARIANTS
-        for series, hashed in HASHED.items()
+    return imagenet.row(
+        f"efficientnet_b{variant}", "smh", size=SIZE, series=series, hashed=HASHED[series]
     )
 
 
-def _reduced() -> tuple[Row, ...]:
-    return tuple(
-        reduced.row("smh", series=series, depth=depth, size=reduced.QUARTER, hashed=hashed)
-        for depth in DEPTHS
-        for series, hashed in HASHED.items()
+def _reduced_row(depth: int, series: str) -> Row:
+    return reduced.row(
+        "smh", series=series, depth=depth, size=reduced.QUARTER, hashed=HASHED[series]
     )

@@ -8,11 +8,11 @@ training split, and kept in `reduced_rates.json`.
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 from experiments.paper import Number
 from experiments.row import Row
+from experiments.tables import kinds
 
 RATES = pathlib.Path(__file__).with_name("reduced_rates.json")
 EPOCHS = 3.0
@@ -31,21 +31,6 @@ WIDTHS = {
     (20, TENTH): 0.16, (20, QUARTER): 0.25, (20, HALF): 0.36,
 }  # fmt: skip
 RESOLUTIONS = {TENTH: 45, QUARTER: 28, HALF: 20}
-
-# Method and options of what is compared; each has a learning rate of its own.
-KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "dense": ("dense", {}),
-    "smh": ("smh", {}),
-    "smh_fixed_scale": ("smh", {"scale": "fixed"}),
-    "hash_1": ("multi_hash", {"num_hashes": 1}),
-    "hash_2": ("multi_hash", {"num_hashes": 2}),
-    "hash_10": ("multi_hash", {"num_hashes": 10}),
-    "width_multiplier": ("dense", {}),
-    "low_rank": ("low_rank", {}),
-    "tucker": ("tucker", {}),
-    "tensor_train": ("tensor_train", {}),
-    "tensor_ring": ("tensor_ring", {}),
-}
 
 
 def row(
@@ -66,7 +51,7 @@ def row(
     """A row of the reduced scale.
 
     Args:
-        kind: of `KINDS`.
+        kind: of `kinds.KINDS`.
         name: of the row; '' is one that tells what is trained, the same in every table.
         size: the target; for a dense model None.
         series: of the row, if it is not the kind.
@@ -78,33 +63,23 @@ def row(
         seeds: to train.
         **changes: other overrides, by field name with '__' for the dot.
     """
-    method, options = KINDS[kind]
-    target = "" if size is None else f",target_size={size}"
     overrides = {
         "data.augmentation": "none",
         # For every method, though it is the generated weights that need it.
         "optimizer.clip_norm": 1.0,
-        **{f"method.options.{option}": value for option, value in options.items()},
+        **kinds.overrides(kind, width, resolution),
         **{field.replace("__", "."): value for field, value in changes.items()},
     }
     rate = rates().get(kind) if rate is None else rate
     if rate is not None:
         overrides["optimizer.learning_rate"] = rate
-    if width != 1.0:
-        overrides["model.options.width_multiplier"] = width
-    if resolution:
-        overrides["model.options.input_resolution"] = resolution
-    parts = [f"resnet{depth}", kind if hashed == "all" else f"{kind}_{hashed}"]
-    parts += [str(size)] if size else []
-    parts += [f"width{width:g}"] if width != 1.0 else []
-    parts += [f"resolution{resolution}"] if resolution else []
     return Row(
-        name=name or "-".join(parts),
+        name=name or kinds.row_name(f"resnet{depth}", kind, size, hashed, width, resolution),
         series=series or kind,
         group=f"ResNet-{depth}",
         config=(
             f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS},"
-            f"method={method}{target},hashed={hashed}"
+            + kinds.arguments(kind, size, hashed)
         ),
         overrides=overrides,
         paper=paper,
@@ -114,5 +89,5 @@ def row(
 
 @functools.cache
 def rates() -> dict[str, float]:
-    """The chosen learning rate of each of `KINDS`; until it is chosen, the config's own is used."""
+    """The learning rate of each of `kinds.KINDS`; until it is chosen, the config's own is used."""
     return json.loads(RATES.read_text())["learning_rate"] if RATES.exists() else {}

@@ -22,53 +22,44 @@ _SCALES = {"smh_fixed_scale": "fixed", "smh": "learnable"}
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B0 to B4 at the paper's sizes; reduced: ResNet-8, 14 and 20 at two sizes."""
+    if scale == "paper":
+        row = _paper_row
+        settings = [(model, size) for model, sizes in TARGETS.items() for size in sizes]
+    else:
+        row = _reduced_row
+        settings = [(depth, size) for depth in DEPTHS for size in SIZES]
     return Experiment(
         name="table3",
         scale=scale,
         title="Table 3: per-layer learnable scale",
         question="Does a learnable scale help?",
-        rows=_paper() if scale == "paper" else _reduced(),
-        claims=_claims(scale),
+        rows=tuple(row(*setting, kind) for setting in settings for kind in _SCALES),
+        claims=tuple(
+            _claim(size, row(model, size, "smh"), row(model, size, "smh_fixed_scale"))
+            for model, size in settings
+        ),
     )
 
 
-def _claims(scale: str) -> tuple[Claim, ...]:
-    targets = TARGETS if scale == "paper" else {f"resnet{depth}": SIZES for depth in DEPTHS}
-    return tuple(
-        Claim(
-            f"{model} at {size:,} variables is better with learnable scales than with fixed ones",
-            row=f"{model}-smh-{size}",
-            than=f"{model}-smh_fixed_scale-{size}",
-        )
-        for model, sizes in targets.items()
-        for size in sizes
+def _claim(size: int, learnable: Row, fixed: Row) -> Claim:
+    return Claim(
+        f"{learnable.group} at {size:,} variables is better with learnable scales than with fixed "
+        "ones",
+        row=learnable.name,
+        than=fixed.name,
     )
 
 
-def _paper() -> tuple[Row, ...]:
-    return tuple(
-        imagenet.row(
-            model,
-            kind,
-            size=size,
-            series=f"{model.removeprefix('efficientnet_').upper()}, {scale}",
-            paper=paper.find("table3", model, f"smh_{scale}_scale", size),
-        )
-        for model, sizes in TARGETS.items()
-        for size in sizes
-        for kind, scale in _SCALES.items()
+def _paper_row(model: str, size: int, kind: str) -> Row:
+    scale = _SCALES[kind]
+    return imagenet.row(
+        model,
+        kind,
+        size=size,
+        series=f"{model.removeprefix('efficientnet_').upper()}, {scale}",
+        paper=paper.find("table3", model, f"smh_{scale}_scale", size),
     )
 
 
-def _reduced() -> tuple[Row, ...]:
-    return tuple(
-        reduced.row(
-            kind,
-            series=f"ResNet-{depth}, {scale}",
-            depth=depth,
-            size=size,
-        )
-        for depth in DEPTHS
-        for size in SIZES
-        for kind, scale in _SCALES.items()
-    )
+def _reduced_row(depth: int, size: int, kind: str) -> Row:
+    return reduced.row(kind, series=f"ResNet-{depth}, {_SCALES[kind]}", depth=depth, size=size)

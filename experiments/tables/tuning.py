@@ -6,6 +6,7 @@ comparisons. `python -m experiments.choose_rates` takes the best of each method.
 
 from experiments.experiment import Experiment
 from experiments.tables import reduced
+from experiments.tables.kinds import KINDS
 
 LEARNING_RATES = (0.2, 0.4, 0.8, 1.6)
 # Where the best was at the edge of these, the search went on.
@@ -18,7 +19,7 @@ HELD_OUT = {"data__train_split": "train[:50000]", "data__eval_split": "train[500
 
 
 def rates_of(kind: str) -> tuple[float, ...]:
-    """The learning rates to try for one of `reduced.KINDS`."""
+    """The learning rates to try for one of `kinds.KINDS`."""
     return tuple(sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))))
 
 
@@ -32,9 +33,9 @@ def experiment(scale: str) -> Experiment:
     if scale != "reduced":
         raise ValueError("tuning is of the scale 'reduced': recipes of the paper have their rates")
     rows = []
-    for kind in reduced.KINDS:
+    for kind in KINDS:
         width = reduced.WIDTHS[8, reduced.TENTH] if kind == "width_multiplier" else 1.0
-        size = reduced.TENTH if reduced.KINDS[kind][0] != "dense" else None
+        size = reduced.TENTH if KINDS[kind][0] != "dense" else None
         rows += [
             reduced.row(
                 kind,
