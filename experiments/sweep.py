@@ -7,7 +7,8 @@
     optimizer.learning_rate = [0.2, 0.4]
 
 `[grid]` takes every combination of the values; `[[list]]`, any number of times, names single
-settings. Optional: `title`, `question`, `resources`.
+settings. A name such as `arguments.method` is an argument of the config file, for what decides
+which fields there are. Optional: `title`, `question`, `resources`.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from typing import Any
 from experiments.experiment import Experiment
 from experiments.row import Row
 
+_ARGUMENTS = "arguments."
 _KEYS = {
     "config": str, "seeds": list, "grid": dict, "list": list, "title": str, "question": str,
     "resources": dict,
@@ -52,8 +54,8 @@ def load(path: str) -> Experiment:
             name=_name(setting),
             series=_name(dict(list(setting.items())[1:])) or "all",
             group=str(next(iter(setting.values()))),
-            config=content["config"],
-            overrides=setting,
+            config=_config(content["config"], setting),
+            overrides=_overrides(setting),
             seeds=tuple(content.get("seeds", [0])),
             **({"resources": content["resources"]} if "resources" in content else {}),
         )
@@ -95,6 +97,22 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         )
     return flat
+
+
+def _config(config: str, setting: Mapping[str, Any]) -> str:
+    """The config with a setting's arguments behind its own, which they replace."""
+    path, _, own = config.partition(":")
+    asked = [
+        f"{name.removeprefix(_ARGUMENTS)}={value}"
+        for name, value in setting.items()
+        if name.startswith(_ARGUMENTS)
+    ]
+    arguments = ",".join(filter(None, (own, *asked)))
+    return f"{path}:{arguments}" if arguments else path
+
+
+def _overrides(setting: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in setting.items() if not name.startswith(_ARGUMENTS)}
 
 
 def _name(setting: Mapping[str, Any]) -> str:

@@ -209,6 +209,31 @@ class TestSweep:
         ]  # fmt: skip
         assert experiment.rows[3].build(0).method.options["blocks"] == 4
 
+    def test_arguments_of_the_config_are_an_axis_too(self, tmp_path):
+        rows = self.load(
+            tmp_path,
+            """
+            config = "configs/digits.py:method=smh,target_size=27000"
+            [grid]
+            arguments.method = ["dense", "multi_hash"]
+            optimizer.learning_rate = [0.1]
+            [[list]]
+            arguments.method = "multi_hash"
+            method.options.num_hashes = 2
+            """,
+        ).rows
+        assert [row.name for row in rows] == [
+            "method=dense,learning_rate=0.1", "method=multi_hash,learning_rate=0.1",
+            "method=multi_hash,num_hashes=2",
+        ]  # fmt: skip
+        methods = [row.build(0).method for row in rows]
+        assert [method.name for method in methods] == ["dense", "multi_hash", "multi_hash"]
+        assert [method.target_size for method in methods] == [None, 27_000, 27_000]
+        assert [method.options.get("num_hashes") for method in methods] == [None, 1, 2]
+        assert rows[2].command(0, "w")[3] == (
+            "--config=configs/digits.py:method=smh,target_size=27000,method=multi_hash"
+        )
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
