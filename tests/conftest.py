@@ -11,6 +11,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Most of the time goes into compiling what runs for a few steps.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis
@@ -32,21 +34,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session")
 def run_python():
-    """Runs Python code or a module in a process of its own, on forced CPU devices.
+    """Runs Python code or a module in a process of its own, on forced CPU devices."""
 
-    With `fast_compilation` a large program is compiled sooner and computes more slowly.
-    """
-
-    def run(
-        *arguments: str,
-        devices: int = 1,
-        check: bool = True,
-        fast_compilation: bool = False,
-        **options,
-    ):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        if fast_compilation:
-            flags += " --xla_backend_optimization_level=0"
+    def run(*arguments: str, devices: int = 1, check: bool = True, **options):
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
         done = subprocess.run(
             [sys.executable, *arguments],

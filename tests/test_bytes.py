@@ -15,7 +15,7 @@ for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
     method = methods.create(name, manifest, target_size=target_size)
     state, step = steps.build(model, method, 8)
     lowered = step.lower(parallel.replicate(state), batch)
-    compiled = lowered.compile({"xla_backend_optimization_level": 0})
+    compiled = lowered.compile()
     gradient = jax.eval_shape(jax.grad(lambda v: sum(
         x.sum() for x in jax.tree.leaves(method.materialize(v)))), state.variables)
     sizes[name] = {

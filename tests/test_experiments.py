@@ -391,7 +391,7 @@ class TestReport:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def run_sweep(path: pathlib.Path, workdir: pathlib.Path, *flags: str, module: str = "run"):

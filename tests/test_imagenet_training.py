@@ -30,7 +30,6 @@ def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python,
         *("--config.data.image_size=32", "--config.data.batch_size=6", "--config.epochs=1"),
         *("--config.data.eval_batch_size=8", "--config.log_every_steps=1"),
         "--config.batch_norm=local",
-        fast_compilation=True,
     )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["steps"] == imagenet_files.NUM_TRAIN // 6

@@ -165,9 +165,7 @@ def test_it_can_be_exported_for_any_batch_size():
 
 def peak_bytes(function, *arguments):
     """Arguments and temporaries of a program by XLA's own analysis."""
-    # What LLVM makes of each kernel changes no buffer.
-    compiled = jax.jit(function).lower(*arguments).compile({"xla_backend_optimization_level": 0})
-    memory = compiled.memory_analysis()
+    memory = jax.jit(function).lower(*arguments).compile().memory_analysis()
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
 

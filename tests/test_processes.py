@@ -78,9 +78,8 @@ def start(config, folder, *, num_processes, devices, name, hold_from=100, heartb
             env=os.environ
             | {
                 "PYTHONPATH": str(ROOT),
-                # Most of the time goes into compiling what runs for a few steps.
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-                "--xla_backend_optimization_level=0",
+                "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+                f"--xla_force_host_platform_device_count={devices}",
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

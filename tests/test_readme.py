@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from smh_jax import cli
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -30,7 +31,16 @@ def test_modules_that_it_names_exist(module):
     assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
 
 
-@pytest.mark.parametrize("config", sorted(set(re.findall(r"--config=(configs/\S+)", README))))
-def test_configs_that_it_names_resolve(config, run_python):
-    done = run_python("-m", "smh_jax.inspect", f"--config={config}")
-    assert "num variables" in done.stdout
+@pytest.mark.parametrize(
+    "config", sorted(set(re.findall(r"--config=(configs/\S+(?: --config\.\S+)*)", README)))
+)
+def test_configs_that_it_names_resolve(config):
+    described = cli.read_config(config)
+    for argument in filter(None, config.split(" ")[0].partition(":")[2].split(",")):
+        name, value = argument.split("=")
+        found = {
+            "method": described.method.name,
+            "target_size": described.method.target_size,
+            "hashed": described.method.hashed,
+        }
+        assert str(found[name]) == value

@@ -11,9 +11,6 @@ from benchmarks import tpu_compile
 from smh_jax import cli, tpu_compiler
 from smh_jax.tpu_compiler import analysis, hlo, results, topology
 
-# Of the library that reads config files.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
 # Cut out of a program of eight cores; layouts, comments and configurations as they are printed.
 PROGRAM = """\
 HloModule jit__fun, is_scheduled=true, entry_computation_layout={(f32[1,8]{1,0})->f32[8]{0}}
