@@ -20,6 +20,12 @@ HloModule jit__fun, is_scheduled=true, entry_computation_layout={(f32[1,8]{1,0})
   ROOT %mul.1 = f32[8]{0:T(256)} multiply(%param_0.1, %param_0.1)
 }
 
+%fused_computation.2 (param_0.2: f32[50], param_1.2: s32[20]) -> f32[20] {
+  %param_0.2 = f32[50]{0:T(256)} parameter(0)
+  %param_1.2 = s32[20]{0:T(256)} parameter(1)
+  ROOT %gather.1 = f32[20]{0:T(256)} gather(%param_0.2, %param_1.2), slice_sizes={1}
+}
+
 %add (x: f32[], y: f32[]) -> f32[] {
   %x = f32[]{:T(256)} parameter(0)
   %y = f32[]{:T(256)} parameter(1)
@@ -32,6 +38,8 @@ HloModule jit__fun, is_scheduled=true, entry_computation_layout={(f32[1,8]{1,0})
   %fusion.7 = f32[8]{0:T(256)} fusion(%get), kind=kLoop, calls=%fused_computation.1, \
 metadata={op_name="jit(_fun)/while/body/mul"}, backend_config={"window_config":\
 {"kernel_window_bounds":[],"estimated_cycles":"100","iteration_bounds":["1"]}}
+  %gather_fusion = f32[20]{0:T(256)} fusion(%v, %w), kind=kCustom, calls=%fused_computation.2
+  %all-gather.1 = f32[16]{0:T(256)} all-gather(%fusion.7), replica_groups=[1,8]<=[8]
   %all-reduce.8 = (f32[8]{0:T(256)}, bf16[2,4]{1,0:T(4,128)(2,1)}) all-reduce(%fusion.7, %b), \
 channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}, use_global_device_ids=true, to_apply=%add
   ROOT %tuple.2 = (s32[]{:T(256)}, f32[8]{0:T(256)}) tuple(%next, %fusion.7)
@@ -53,6 +61,7 @@ body=%body.2, metadata={op_name="jit(_fun)/while"}
   %all-reduce.1 = (f32[30,20]{0,1:T(8,128)}, f32[]{:T(256)}, /*index=2*/s32[8]{0:T(256)}) \
 all-reduce(%u, %v, %w), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, \
 use_global_device_ids=true, to_apply=%add, metadata={op_name="jit(_fun)/psum"}
+  %sort.1 = (s32[7,3]{1,0:T(256)}, f32[7,3]{1,0:T(256)}) sort(%i, %v), dimensions={0}
   %all-reduce.2 = pred[10]{0:T(256)} all-reduce(%w), replica_groups=[1,8]<=[8], to_apply=%add
   ROOT %copy.1 = f32[8]{0:T(256)} copy(%fusion.1), backend_config={"estimated_cycles":7}
 }
@@ -65,6 +74,7 @@ def test_a_program_is_added_up_with_its_loops():
     found = hlo.summarize(PROGRAM)
     assert found == hlo.Summary(
         cycles=1000 + 3 * 100 + 7,
+        irregular=7 * 3 + 3 * 20,
         all_reduces=2 + 3,
         all_reduced_bytes=ALL,
         group_reduced_bytes=3 * GROUPED,
@@ -81,11 +91,14 @@ def test_the_length_of_a_loop_is_taken_from_the_compiler_where_it_knows_it():
 
 
 def test_a_loop_of_unknown_length_is_an_error_unless_nothing_in_it_counts():
+    unsigned = "u32[] constant(4)"
+    assert hlo.summarize(PROGRAM.replace("s32[]{:T(256)} constant(3)", unsigned)).cycles == 1407
     unknown = PROGRAM.replace("constant(3)", "get-tuple-element(%param.1), index=2")
     with pytest.raises(ValueError, match=r"loop with condition condition\.2"):
         hlo.summarize(unknown)
     body = unknown[unknown.index("%body.2 (") : unknown.index("%condition.2 (")]
     idle = body.replace("estimated_cycles", "other").replace("all-reduce(", "add(")
+    idle = idle.replace("calls=%fused_computation.2", "calls=%fused_computation.1")
     assert hlo.summarize(unknown.replace(body, idle)).cycles == 1007
 
 
@@ -197,6 +210,7 @@ ROW = tpu_compiler.Analysis(
     all_reduces=3,
     all_reduced_bytes=4_200_000,
     group_reduced_bytes=0,
+    irregular=18_000_000,
 )
 COMPLETE = dataclasses.replace(
     ROW, code_bytes=2**20, flops=5e11, bytes_accessed=3e10, cycles=2 * 10**8, samples_per_second=9e3
@@ -356,7 +370,7 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
     text = tpu_compile.report(rows)
     assert "| SMH" not in text
     (smh,) = (line for line in text.splitlines() if line.startswith("| smh") and "6,060" in line)
-    assert "| 2.000 |" in smh
+    assert "| 2.000 | 18.0 |" in smh
     assert text.count("| B4 at 5.0M |") == 1
     assert "| B3 at" not in text
 

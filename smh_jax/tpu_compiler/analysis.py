@@ -47,11 +47,12 @@ class Analysis:
         limit_bytes: what a program may use.
         code_bytes: of these, the program itself; None where it was not compiled to the end and
             `CODE_BYTES` was counted.
-        all_reduces, all_reduced_bytes, group_reduced_bytes: see `hlo.Summary`; None for a step
-            that does not fit.
+        all_reduces, all_reduced_bytes, group_reduced_bytes, irregular: see `hlo.Summary`; None
+            for a step that does not fit.
         flops, bytes_accessed: as XLA counts them; loops count once. None, as all that follows,
             unless the step fits and is compiled to the end.
-        cycles: sum of the compiler's estimates, collectives left out.
+        cycles: sum of the compiler's estimates, which leave out collectives, gathers, sorts and
+            scatters: where weights are hashed without structure, a lower bound.
         samples_per_second: of the whole slice, by these cycles and the cores' clock rate.
         compile_seconds: what compiling took.
     """
@@ -73,6 +74,7 @@ class Analysis:
     all_reduces: int | None = None
     all_reduced_bytes: int | None = None
     group_reduced_bytes: int | None = None
+    irregular: int | None = None
     flops: float | None = None
     bytes_accessed: float | None = None
     cycles: int | None = None
@@ -255,5 +257,6 @@ def _analysis(
         all_reduces=summary.all_reduces,
         all_reduced_bytes=summary.all_reduced_bytes,
         group_reduced_bytes=summary.group_reduced_bytes,
+        irregular=summary.irregular,
         **measured,
     )

@@ -14,7 +14,10 @@ _CALL = re.compile(r" (?:while|call|conditional)\(.*")
 _CALLED = re.compile(r"(body|condition|to_apply|branch_computations)=(\{[^}]*\}|%?[\w.\-]+)")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,]*)\]")
-_CONSTANT = re.compile(r" = s32\[\]\S* constant\((\d+)\)")
+_CONSTANT = re.compile(r" = [su]32\[\]\S* constant\((\d+)\)")
+_FUSION = re.compile(r" fusion\(.* calls=%?([\w.\-]+)")
+# Finds the dimensions of the result, or of its first array. What scatters sorts first.
+_IRREGULAR = re.compile(r" = \(?\w+\[([\d,]*)\].*? (?:gather|sort)\(")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +25,16 @@ class Summary:
     """One execution of a program by one core. Loops count as often as they run.
 
     Attributes:
-        cycles: sum of the compiler's estimates; 0 in a program that has no code yet. Collectives
-            have no estimate.
+        cycles: sum of the compiler's estimates; 0 in a program that has no code yet. Collectives,
+            gathers, sorts and scatters have no estimate.
+        irregular: elements that are gathered or, before they are scattered, sorted.
         all_reduces: number of all-reduce operations, each of any number of arrays.
         all_reduced_bytes: size of the arrays that are summed over all cores.
         group_reduced_bytes: of those that are summed within groups of cores.
     """
 
     cycles: int
+    irregular: int
     all_reduces: int
     all_reduced_bytes: int
     group_reduced_bytes: int
@@ -44,7 +49,7 @@ class Summary:
         return Summary(*(times * value for value in dataclasses.astuple(self)))
 
 
-_NOTHING = Summary(0, 0, 0, 0)
+_NOTHING = Summary(0, 0, 0, 0, 0)
 
 
 def summarize(text: str) -> Summary:
@@ -79,18 +84,25 @@ def _summarize(name: str, computations: dict[str, list[str]]) -> Summary:
     total = _NOTHING
     for line in computations[name]:
         if match := _CYCLES.search(line):
-            total += Summary(int(match[1]), 0, 0, 0)
+            total += Summary(int(match[1]), 0, 0, 0, 0)
+        fused = computations[match[1]] if (match := _FUSION.search(line)) else ()
+        total += Summary(0, sum(map(_irregular, (line, *fused))), 0, 0, 0)
         if match := ALL_REDUCE.search(line):
             size = num_bytes(match[1])
             groups = _GROUPS.search(line)
             in_groups = groups and (groups[1] or "").count("{") + int(groups[2] or 0) > 1
-            total += Summary(0, 1, 0, size) if in_groups else Summary(0, 1, size, 0)
+            total += Summary(0, 0, 1, 0, size) if in_groups else Summary(0, 0, 1, size, 0)
         elif match := _CALL.search(line):
             called = {
                 role: re.findall(r"[\w.\-]+", names) for role, names in _CALLED.findall(match[0])
             }
             total += _summarize_call(called, line, computations)
     return total
+
+
+def _irregular(line: str) -> int:
+    match = _IRREGULAR.search(line)
+    return math.prod(int(n) for n in match[1].split(",") if n) if match else 0
 
 
 def _summarize_call(
