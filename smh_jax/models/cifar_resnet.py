@@ -1,7 +1,6 @@
 """The ResNets of 6n+2 layers for small images (He et al. 2016, arXiv:1512.03385, section 4.2)."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.base import ImageModel
 from smh_jax.models.variant import Variant
 
 STAGE_WIDTHS = (16, 32, 64)
@@ -52,29 +52,17 @@ class BasicBlock(nn.Module):
         return nn.relu(y + shortcut)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(ImageModel, kw_only=True):
     """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of at least 4x4.
 
-    Attributes:
-        num_classes: number of logits.
+    Attributes (beside those of `ImageModel`):
         depth: total layers, `6n + 2`.
         width_multiplier: multiplies every width.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
-    num_classes: int
     depth: int
-    width_multiplier: float = 1.0
-    input_resolution: int = 0
-    dtype: Any = "float32"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
-    axis_name: str | None = None
-    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -83,7 +71,7 @@ class CifarResNet(nn.Module):
         Raises:
             ValueError: for images smaller than 4 pixels, or a width that leaves no channel.
         """
-        norm = layers.norm_of(self, train)
+        norm = self.norm(train)
         x = layers.model_input(images, self.input_resolution, total_stride=4)
         widths = [layers.scale_width(width, self.width_multiplier) for width in STAGE_WIDTHS]
         x = nn.Conv(

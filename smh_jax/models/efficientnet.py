@@ -1,15 +1,15 @@
 """EfficientNet B0 to B7 (Tan & Le 2019, arXiv:1905.11946, table 1 and section 3.3)."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.base import ImageModel
 from smh_jax.models.variant import Variant
 
 
@@ -42,34 +42,22 @@ depthwise_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 classifier_init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(ImageModel, kw_only=True):
     """EfficientNet for images of at least 32x32.
 
-    Attributes:
-        num_classes: number of logits.
+    Attributes (beside those of `ImageModel`):
         width_coefficient, depth_coefficient: compound scaling of B0's widths and repeats.
         width_multiplier: multiplies every width once more.
         dropout_rate: before the classifier.
         stochastic_depth_rate: block i of n is dropped with probability `rate * i / n`.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
-    num_classes: int
     width_coefficient: float
     depth_coefficient: float
-    width_multiplier: float = 1.0
     dropout_rate: float = 0.2
     stochastic_depth_rate: float = 0.2
-    input_resolution: int = 0
-    dtype: Any = "float32"
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
-    axis_name: str | None = None
-    axis_groups: Sequence[Sequence[int]] | None = None
 
     def _filters(self, filters: int) -> int:
         return layers.make_divisible(filters * self.width_coefficient, self.width_multiplier)
@@ -94,7 +82,7 @@ class EfficientNet(nn.Module):
         Raises:
             ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
         """
-        norm = layers.norm_of(self, train)
+        norm = self.norm(train)
         conv = partial(
             layers.ConvNorm,
             norm=norm,

@@ -169,18 +169,6 @@ def batch_norm(
     )
 
 
-def norm_of(model: nn.Module, train: bool) -> ModuleDef:
-    """The batch norm that a model's fields describe: `bn_momentum`, `axis_groups` and so on."""
-    return batch_norm(
-        train,
-        momentum=model.bn_momentum,
-        epsilon=model.bn_epsilon,
-        axis_name=model.axis_name,
-        axis_groups=model.axis_groups,
-        dtype=model.dtype,
-    )
-
-
 def scale_width(width: int, multiplier: float) -> int:
     """`width * multiplier` rounded to the nearest whole number of channels.
 

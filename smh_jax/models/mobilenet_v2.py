@@ -1,14 +1,14 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.base import ImageModel
 from smh_jax.models.variant import Variant
 
 
@@ -36,29 +36,17 @@ STAGES = (
 kernel_init = nn.initializers.truncated_normal(0.09)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(ImageModel, kw_only=True):
     """MobileNetV2 for images of at least 32x32.
 
-    Attributes:
-        num_classes: number of logits.
+    Attributes (beside those of `ImageModel`):
         width_multiplier: multiplies every width; below 1, all but the last layer's.
         dropout_rate: before the classifier.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
-    num_classes: int
-    width_multiplier: float = 1.0
     dropout_rate: float = 0.2
-    input_resolution: int = 0
-    dtype: Any = "float32"
     bn_momentum: float = 0.997
     bn_epsilon: float = 1e-3
-    axis_name: str | None = None
-    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -69,7 +57,7 @@ class MobileNetV2(nn.Module):
         Raises:
             ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
         """
-        norm = layers.norm_of(self, train)
+        norm = self.norm(train)
         conv = partial(
             layers.ConvNorm,
             norm=norm,

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.base import ImageModel
 from smh_jax.models.variant import Variant
 
 
@@ -60,33 +61,21 @@ SQUEEZE_RATIO = 0.25
 kernel_init = nn.initializers.truncated_normal(0.09)
 
 
-class MobileNetV3(nn.Module):
+class MobileNetV3(ImageModel, kw_only=True):
     """MobileNetV3 for images of at least 32x32.
 
-    Attributes:
-        num_classes: number of logits.
+    Attributes (beside those of `ImageModel`):
         blocks: the inverted residual blocks, in order.
         hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.
         dropout_rate: before the classifier.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
-    num_classes: int
     blocks: Sequence[Block]
     hidden_filters: int
-    width_multiplier: float = 1.0
     dropout_rate: float = 0.2
-    input_resolution: int = 0
-    dtype: Any = "float32"
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
-    axis_name: str | None = None
-    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -97,7 +86,7 @@ class MobileNetV3(nn.Module):
         Raises:
             ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
         """
-        norm = layers.norm_of(self, train)
+        norm = self.norm(train)
         conv = partial(
             layers.ConvNorm,
             norm=norm,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
+from smh_jax.models.base import ImageModel
 from smh_jax.models.variant import Variant
 
 STEM_WIDTH = 64
@@ -58,33 +59,21 @@ class ResidualBlock(nn.Module):
         return nn.relu(shortcut + y)
 
 
-class ResNet(nn.Module):
+class ResNet(ImageModel, kw_only=True):
     """ResNet of four stages for images of at least 32x32.
 
-    Attributes:
-        num_classes: number of logits.
+    Attributes (beside those of `ImageModel`):
         stage_sizes: blocks of each stage.
         bottleneck: blocks of three convolutions rather than two.
         stride_on_3x3: strided bottlenecks stride in their 3x3 (v1.5); False: in the first 1x1 (v1).
         width_multiplier: multiplies every width.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-        axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
-    num_classes: int
     stage_sizes: Sequence[int]
     bottleneck: bool
     stride_on_3x3: bool = True
-    width_multiplier: float = 1.0
-    input_resolution: int = 0
-    dtype: Any = "float32"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
-    axis_name: str | None = None
-    axis_groups: Sequence[Sequence[int]] | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -93,7 +82,7 @@ class ResNet(nn.Module):
         Raises:
             ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
         """
-        norm = layers.norm_of(self, train)
+        norm = self.norm(train)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = layers.ConvNorm(
             layers.scale_width(STEM_WIDTH, self.width_multiplier),
