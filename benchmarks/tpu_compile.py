@@ -142,7 +142,7 @@ def report(rows: Rows) -> str:
         "per second that they imply are the compiler's estimates, without collectives and input; "
         "they serve to compare steps with each other, not with measurements. Nor does it estimate "
         "gathers, sorts and scatters, of which hashes are made: theirs are lower bounds, with the "
-        "number of elements that are gathered and sorted beside them.\n"
+        "number of elements that are gathered and scattered beside them.\n"
         "`python -m benchmarks.tpu_compile` goes on with what is missing.",
         "## EfficientNet-B2 (the paper's Table 1)\n\n" + _table1_report(rows),
         "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"
@@ -165,7 +165,7 @@ def _table1_report(rows: Rows) -> str:
     dense = rows.get(efficientnet("b2", 0, "dense"))
     lines = [
         "| method | variables | memory, GiB | all-reduced MB | Mcycles, estimated | x dense "
-        "| M elements gathered, sorted | samples/s, estimated | samples/s, paper's measurement |",
+        "| M gathered, scattered | samples/s, estimated | samples/s, paper's measurement |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for method, target_size, config in table1():

@@ -26,6 +26,12 @@ HloModule jit__fun, is_scheduled=true, entry_computation_layout={(f32[1,8]{1,0})
   ROOT %gather.1 = f32[20]{0:T(256)} gather(%param_0.2, %param_1.2), slice_sizes={1}
 }
 
+%fused_computation.3 (param_0.3: f32[50], param_1.3: s32[20]) -> f32[20] {
+  %param_0.3 = f32[50]{0:T(256)} parameter(0)
+  %param_1.3 = s32[20]{0:T(256)} parameter(1)
+  ROOT %fusion.9 = f32[20]{0:T(256)} fusion(%param_0.3, %param_1.3), calls=%fused_computation.2
+}
+
 %add (x: f32[], y: f32[]) -> f32[] {
   %x = f32[]{:T(256)} parameter(0)
   %y = f32[]{:T(256)} parameter(1)
@@ -38,7 +44,7 @@ HloModule jit__fun, is_scheduled=true, entry_computation_layout={(f32[1,8]{1,0})
   %fusion.7 = f32[8]{0:T(256)} fusion(%get), kind=kLoop, calls=%fused_computation.1, \
 metadata={op_name="jit(_fun)/while/body/mul"}, backend_config={"window_config":\
 {"kernel_window_bounds":[],"estimated_cycles":"100","iteration_bounds":["1"]}}
-  %gather_fusion = f32[20]{0:T(256)} fusion(%v, %w), kind=kCustom, calls=%fused_computation.2
+  %gather_fusion = f32[20]{0:T(256)} fusion(%v, %w), kind=kCustom, calls=%fused_computation.3
   %all-gather.1 = f32[16]{0:T(256)} all-gather(%fusion.7), replica_groups=[1,8]<=[8]
   %all-reduce.8 = (f32[8]{0:T(256)}, bf16[2,4]{1,0:T(4,128)(2,1)}) all-reduce(%fusion.7, %b), \
 channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}, use_global_device_ids=true, to_apply=%add
@@ -61,7 +67,8 @@ body=%body.2, metadata={op_name="jit(_fun)/while"}
   %all-reduce.1 = (f32[30,20]{0,1:T(8,128)}, f32[]{:T(256)}, /*index=2*/s32[8]{0:T(256)}) \
 all-reduce(%u, %v, %w), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, \
 use_global_device_ids=true, to_apply=%add, metadata={op_name="jit(_fun)/psum"}
-  %sort.1 = (s32[7,3]{1,0:T(256)}, f32[7,3]{1,0:T(256)}) sort(%i, %v), dimensions={0}
+  %updates = f32[7,3]{1,0:T(8,128)} fusion(%v), kind=kLoop, calls=%fused_computation.1
+  %scatter.1 = f32[90]{0:T(256)} scatter(%zeros, %indices, %updates), to_apply=%add
   %all-reduce.2 = pred[10]{0:T(256)} all-reduce(%w), replica_groups=[1,8]<=[8], to_apply=%add
   ROOT %copy.1 = f32[8]{0:T(256)} copy(%fusion.1), backend_config={"estimated_cycles":7}
 }
@@ -98,7 +105,7 @@ def test_a_loop_of_unknown_length_is_an_error_unless_nothing_in_it_counts():
         hlo.summarize(unknown)
     body = unknown[unknown.index("%body.2 (") : unknown.index("%condition.2 (")]
     idle = body.replace("estimated_cycles", "other").replace("all-reduce(", "add(")
-    idle = idle.replace("calls=%fused_computation.2", "calls=%fused_computation.1")
+    idle = idle.replace("calls=%fused_computation.3", "calls=%fused_computation.1")
     assert hlo.summarize(unknown.replace(body, idle)).cycles == 1007
 
 

@@ -16,8 +16,10 @@ _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,]*)\]")
 _CONSTANT = re.compile(r" = [su]32\[\]\S* constant\((\d+)\)")
 _FUSION = re.compile(r" fusion\(.* calls=%?([\w.\-]+)")
-# Finds the dimensions of the result, or of its first array. What scatters sorts first.
-_IRREGULAR = re.compile(r" = \(?\w+\[([\d,]*)\].*? (?:gather|sort)\(")
+_RESULT = re.compile(r"%([\w.\-]+) = \w+\[([\d,]*)\]")
+# Finds the name of the result, and of the last operand: the updates.
+_GATHER = re.compile(r"%([\w.\-]+) = \S+ gather\(")
+_SCATTER = re.compile(r" scatter\((?:[^)]*, )?%?([\w.\-]+)\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Summary:
     Attributes:
         cycles: sum of the compiler's estimates; 0 in a program that has no code yet. Collectives,
             gathers, sorts and scatters have no estimate.
-        irregular: elements that are gathered or, before they are scattered, sorted.
+        irregular: elements that are gathered or scattered.
         all_reduces: number of all-reduce operations, each of any number of arrays.
         all_reduced_bytes: size of the arrays that are summed over all cores.
         group_reduced_bytes: of those that are summed within groups of cores.
@@ -81,12 +83,10 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str | None]:
 
 
 def _summarize(name: str, computations: dict[str, list[str]]) -> Summary:
-    total = _NOTHING
+    total = Summary(0, _irregular(name, computations), 0, 0, 0)
     for line in computations[name]:
         if match := _CYCLES.search(line):
             total += Summary(int(match[1]), 0, 0, 0, 0)
-        fused = computations[match[1]] if (match := _FUSION.search(line)) else ()
-        total += Summary(0, sum(map(_irregular, (line, *fused))), 0, 0, 0)
         if match := ALL_REDUCE.search(line):
             size = num_bytes(match[1])
             groups = _GROUPS.search(line)
@@ -100,9 +100,16 @@ def _summarize(name: str, computations: dict[str, list[str]]) -> Summary:
     return total
 
 
-def _irregular(line: str) -> int:
-    match = _IRREGULAR.search(line)
-    return math.prod(int(n) for n in match[1].split(",") if n) if match else 0
+def _irregular(computation: str, computations: dict[str, list[str]]) -> int:
+    """Elements that a computation gathers or scatters, itself or in its fusions."""
+    text = "\n".join(computations[computation])
+    names = _GATHER.findall(text) + _SCATTER.findall(text)
+    sizes = {
+        name: math.prod(int(n) for n in dimensions.split(",") if n)
+        for name, dimensions in (_RESULT.findall(text) if names else ())
+    }
+    fused = (_irregular(name, computations) for name in _FUSION.findall(text))
+    return sum(sizes[name] for name in names) + sum(fused)
 
 
 def _summarize_call(
