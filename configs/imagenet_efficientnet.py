@@ -29,8 +29,9 @@ from ml_collections import ConfigDict
 from configs import imagenet
 from smh_jax import arguments
 
-# Parts of 64 images per core and step that a core's memory takes one by one.
-_ACCUMULATE_STEPS = {"b3": 2, "b4": 4, "b5": 4, "b6": 8, "b7": 16}
+# Parts in which a core takes its 64 images of a step, where all at once do not fit its memory by
+# the TPU compiler: at most 40 do of B5, 24 of B6 (benchmarks/results/tpu_compile.md).
+_ACCUMULATE_STEPS = {"b5": 2, "b6": 4, "b7": 8}
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from smh_jax import config as configs
 from smh_jax import data, models, optim, program
 from smh_jax.manifest import Manifest
 from smh_jax.run import build
+from smh_jax.tpu_compiler import results
 from tests.conftest import ROOT
 
 IMAGENET_EXAMPLES = 1_281_167
@@ -175,8 +177,23 @@ def test_bad_arguments(module, text, message):
         build(configs.from_config_dict(module.get_config(text)))
 
 
+def test_a_core_takes_what_fits_it_by_the_tpu_compilers_word():
+    rows = results.Results(ROOT / "benchmarks/results/tpu_compile.json").rows
+    largest = {}
+    for name, row in rows.items():
+        if row.fits and row.parts == 1 and (match := re.search(r":variant=(b\d),", name)):
+            largest[match[1]] = max(largest.get(match[1], 0), row.batch_per_core)
+    assert sorted(largest) == ["b0", "b1", "b2", "b3", "b4", "b5", "b6"]
+    for variant, batch_per_core in largest.items():
+        config = resolve("imagenet_efficientnet", f"variant={variant}")
+        at_once = config.data.batch_size // 32 // config.optimizer.accumulate_steps
+        assert at_once <= batch_per_core
+        # In parts only where it must be.
+        assert (at_once < 64) == (batch_per_core < 64)
+
+
 def test_devices_that_the_recipe_is_not_for():
-    config = resolve("imagenet_efficientnet", "variant=b4,target_size=5000000")
+    config = resolve("imagenet_efficientnet", "variant=b6,target_size=5000000")
     with pytest.raises(ValueError, match="batch_norm_group_size=8 does not divide the 4 devices"):
         build(config, num_devices=4)
     message = "not divisible by the 24 devices times optimizer.accumulate_steps=4; use 2016 or 2112"
