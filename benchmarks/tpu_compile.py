@@ -8,6 +8,7 @@ holds. Writes that and tpu_compile.md beside it; --report writes the report alon
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -101,15 +102,21 @@ def predicted_batch(small: tpu_compiler.Analysis, large: tpu_compiler.Analysis) 
 
 
 def largest_batch(variant: str, target_size: int, compile_step: Compile) -> int:
-    """The predicted batch if it fits, or else the next one below that does."""
+    """The batch beyond which, by the last two that were compiled, eight more do not fit."""
     small, large = (
         compile_step(at_batch(variant, target_size, batch), True)
         for batch in _PROBES.get(variant, _SMALL_PROBES)
     )
-    batch = predicted_batch(small, large)
-    while batch > _STEP and not compile_step(at_batch(variant, target_size, batch), True).fits:
-        batch -= _STEP
-    return batch
+    refused = sys.maxsize
+    while True:
+        batch = min(predicted_batch(small, large), refused - _STEP)
+        if batch <= large.batch_per_core:
+            return large.batch_per_core
+        found = compile_step(at_batch(variant, target_size, batch), True)
+        if found.fits:
+            small, large = large, found
+        else:
+            refused = batch
 
 
 def compile_all(sections: list[str], compile_step: Compile) -> None:

@@ -348,22 +348,31 @@ def test_the_command_tells_mistakes_in_one_line(run_python):
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-def test_the_largest_batch_is_predicted_then_confirmed():
-    """A compiler whose memory is affine in the batch, but for a last step that takes more."""
+@pytest.mark.parametrize(
+    ("memory_of", "tried", "largest"),
+    [
+        # Affine in the batch, but for a last step that takes more: 14 GiB beside the state would
+        # hold 112 eighths of a GiB.
+        (lambda batch: 2**30 + batch * 2**27 + (batch >= 112) * 2**30, [32, 64, 112, 104], 104),
+        # More room than was predicted.
+        (lambda batch: 2**30 + min(batch, 64) * 2**27 + max(batch - 64, 0) * 2**26,
+         [32, 64, 112, 160], 160),
+    ],
+)  # fmt: skip
+def test_the_largest_batch_is_predicted_then_confirmed(memory_of, tried, largest):
     compiled = []
 
     def compile_step(config, memory_only):
         assert memory_only
         batch = int(re.search(r"batch_size=(\d+)", config)[1]) // 32
         compiled.append(batch)
-        memory = 2**30 + batch * 2**27 + (batch >= 112) * 2**30
+        memory = memory_of(batch)
         return dataclasses.replace(
             ROW, batch_per_core=batch, memory_bytes=memory, fits=memory <= ROW.limit_bytes
         )
 
-    # 14 GiB beside the state hold 112 eighths of a GiB.
-    assert tpu_compile.largest_batch("b2", 5_000_000, compile_step) == 104
-    assert compiled == [32, 64, 112, 104]
+    assert tpu_compile.largest_batch("b2", 5_000_000, compile_step) == largest
+    assert compiled == tried
 
 
 def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
