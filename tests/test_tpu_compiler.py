@@ -357,6 +357,8 @@ def test_the_command_tells_mistakes_in_one_line(run_python):
         # More room than was predicted.
         (lambda batch: 2**30 + min(batch, 64) * 2**27 + max(batch - 64, 0) * 2**26,
          [32, 64, 112, 160], 160),
+        # What grows no more is not gone after.
+        (lambda batch: 2**30 + min(batch, 112) * 2**26, [32, 64, 224, 592], 592),
     ],
 )  # fmt: skip
 def test_the_largest_batch_is_predicted_then_confirmed(memory_of, tried, largest):
