@@ -8,8 +8,9 @@ import numpy as np
 
 from benchmarks import steps
 from benchmarks.piece import Piece, Row
-from smh_jax import data, methods, parallel
+from smh_jax import data, methods
 from smh_jax.data.catalogue import Normalization, Split
+from smh_jax.training import parallel
 
 # Steps before and in each timed round.
 _WARM_UP, _ROUND = 3, 10

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from benchmarks import steps, timing
 from benchmarks.piece import Piece, Results, Row
-from smh_jax import methods, on_the_fly
+from smh_jax import methods
+from smh_jax.shipping import on_the_fly
 
 UNPACKED = "unpacked"
 

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 from benchmarks import steps
 from benchmarks.piece import Piece, Row
-from smh_jax import methods, on_the_fly, parallel
+from smh_jax import methods
+from smh_jax.shipping import on_the_fly
+from smh_jax.training import parallel
 
 
 def measure(case: str, repeats: int) -> list[Row]:

@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import steps
 from benchmarks.piece import Piece, Row
-from smh_jax import methods, parallel
+from smh_jax import methods
+from smh_jax.training import parallel
 
 IMPORT = "import"
 

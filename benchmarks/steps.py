@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smh_jax import Manifest, methods, models, optim, parallel
+from smh_jax import Manifest, methods, models
 from smh_jax.config import OptimizerConfig
-from smh_jax.step import TrainState, init_state, train_step
+from smh_jax.training import optim, parallel
+from smh_jax.training.step import TrainState, init_state, train_step
 
 OPTIMIZER = OptimizerConfig(name="momentum", learning_rate=1e-3, weight_decay=1e-4)
 

@@ -10,8 +10,7 @@ configs/cifar10.py:method=dense
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax import arguments
-from smh_jax.config import DataConfig
+from smh_jax.config import DataConfig, arguments
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -9,8 +9,7 @@ Variants: configs/digits.py:method=dense or configs/digits.py:depth=32,target_si
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax import arguments
-from smh_jax.config import DataConfig
+from smh_jax.config import DataConfig, arguments
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -10,8 +10,7 @@ Variants: configs/fashion_mnist.py:depth=20,image_size=28,target_size=27000 or :
 from ml_collections import ConfigDict
 
 from configs import small_images
-from smh_jax import arguments
-from smh_jax.config import DataConfig
+from smh_jax.config import DataConfig, arguments
 
 
 def get_config(text: str = "") -> ConfigDict:

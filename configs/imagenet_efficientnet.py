@@ -27,7 +27,7 @@ On fewer than 8 devices: --config.batch_norm=synced, and a smaller --config.data
 from ml_collections import ConfigDict
 
 from configs import imagenet
-from smh_jax import arguments
+from smh_jax.config import arguments
 
 # Parts in which a core takes its 64 images of a step, where all at once do not fit its memory by
 # the TPU compiler: at most 40 do of B5, 24 of B6 (benchmarks/results/tpu_compile.md).

@@ -15,7 +15,7 @@ baselines: --config.model.options.width_multiplier=0.5, and with it
 from ml_collections import ConfigDict
 
 from configs import imagenet
-from smh_jax import arguments
+from smh_jax.config import arguments
 
 _V2 = {
     # 0.045 for 96 images. An epsilon of 1, that of its authors' code, makes nearly plain gradient

@@ -16,7 +16,7 @@ Variants: configs/imagenet_resnet.py:variant=101,target_size=5500000 or :method=
 from ml_collections import ConfigDict
 
 from configs import imagenet, methods
-from smh_jax import arguments
+from smh_jax.config import arguments
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -17,9 +17,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from smh_jax import processes
 from smh_jax.config import Config, from_config_dict
-from smh_jax.errors import DivergedError, PeerError
+from smh_jax.config.errors import DivergedError, PeerError
+from smh_jax.training import processes
 
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 

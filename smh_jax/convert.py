@@ -12,8 +12,9 @@ python -m smh_jax.main --config=configs/fashion_mnist.py --config.init_from=runs
 from absl import flags
 from ml_collections import config_flags
 
-from smh_jax import arguments, cli, conversion, methods
-from smh_jax.config import MethodConfig, from_config_dict
+from smh_jax import cli, methods
+from smh_jax.config import MethodConfig, arguments, from_config_dict
+from smh_jax.shipping import conversion
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 PARAMS = flags.DEFINE_string("params", None, "In its place: a Flax model's params on disk.")

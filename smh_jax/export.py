@@ -8,8 +8,9 @@ import os
 
 from absl import flags
 
-from smh_jax import artifact as artifacts
-from smh_jax import cli, shipping
+from smh_jax import cli
+from smh_jax.shipping import artifact as artifacts
+from smh_jax.shipping import from_run as shipping
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")

@@ -10,7 +10,9 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from smh_jax import cli, processes, train
+from smh_jax import cli
+from smh_jax.training import loop as train
+from smh_jax.training import processes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.", lock_config=True)

@@ -21,12 +21,13 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("error: pictures need matplotlib: pip install 'smh_jax[plot]'") from error
 
-from smh_jax import cli, figures, trained
+from smh_jax import cli
 from smh_jax.manifest import Tensor
 from smh_jax.methods import Method
 from smh_jax.methods.base import PooledMethod
 from smh_jax.methods.smh import SMH
-from smh_jax.trained import Trained
+from smh_jax.training import figures, trained
+from smh_jax.training.trained import Trained
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the pictures; WORKDIR/plots by default.")

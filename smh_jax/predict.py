@@ -7,9 +7,9 @@ python -m smh_jax.predict model.smh --eval
 import numpy as np
 from absl import flags
 
-from smh_jax import artifact as artifacts
 from smh_jax import cli
-from smh_jax.artifact import Artifact
+from smh_jax.shipping import artifact as artifacts
+from smh_jax.shipping.artifact import Artifact
 
 TOP = flags.DEFINE_integer("top", 3, "Number of classes to show for each image.", lower_bound=1)
 EVAL = flags.DEFINE_bool("eval", False, "Measure the model on the dataset it was trained for.")
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     artifact = artifacts.load(arguments[1])
     if EVAL.value:
         # TensorFlow, which reads datasets, takes longer to load than most images to classify.
-        from smh_jax import shipping
+        from smh_jax.shipping import from_run as shipping
 
         config = shipping.dataset_of(artifact, DATA_DIR.value)
         accuracy = shipping.measured(artifact, config).accuracy

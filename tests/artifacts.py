@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smh_jax import Artifact, Manifest, artifact, methods, models
+from smh_jax import Artifact, Manifest, methods, models
+from smh_jax.shipping import artifact
 
 IMAGE_SHAPE = (8, 8, 1)
 # Method, target size and options.

@@ -1,111 +1,99 @@
-"""Who may import whom: the arrows of the README's map."""
+"""Who may import whom: arrows between the rooms of `smh_jax/` go down only, and in no circle."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "smh_jax"
 
-# What each part may import of the others; what is not listed may import nothing of ours.
-ALLOWED = {
-    "smh_jax.main": {"cli", "processes", "train"},
-    "smh_jax.inspect": {"cli", "config", "manifest", "models", "run"},
-    "smh_jax.convert": {"arguments", "cli", "config", "conversion", "methods"},
-    "smh_jax.plot": {"cli", "figures", "manifest", "methods", "trained"},
-    "smh_jax.figures": {"manifest"},
-    "smh_jax.conversion": {
-        *("checkpoint", "config", "manifest", "methods", "monitor", "params_file", "program"),
-        *("run", "trained", "workdir"),
-    },
-    "smh_jax.cli": {"config", "errors", "processes"},
-    "smh_jax.train": {
-        *("checkpoint", "config", "data", "metrics", "monitor", "parallel", "processes"),
-        *("program", "run", "step", "trained", "workdir"),
-    },
-    "smh_jax.trained": {
-        *("checkpoint", "config", "distillation", "manifest", "methods", "program", "run"),
-        *("step", "workdir"),
-    },
-    "smh_jax.monitor": {"checkpoint", "errors", "metrics", "parallel"},
-    "smh_jax.program": {"distillation", "metrics", "optim", "parallel", "run", "step"},
-    "smh_jax.run": {"config", "data", "losses", "manifest", "methods", "models", "parallel"},
-    "smh_jax.tpu_compiler": {"config", "parallel", "program", "run", "workdir"},
-    "smh_jax.workdir": {"config", "manifest"},
-    "smh_jax.checkpoint": {"errors", "step"},
-    "smh_jax.processes": {"errors"},
-    "smh_jax.step": {
-        *("artifact", "config", "distillation", "losses", "manifest", "methods", "metrics"),
-        "parallel",
-    },
-    "smh_jax.losses": {"manifest", "methods"},
-    "smh_jax.optim": {"config", "methods"},
-    "smh_jax.metrics": {"parallel"},
-    "smh_jax.methods": {"arguments", "manifest"},
-    "smh_jax.export": {"artifact", "cli", "shipping"},
-    "smh_jax.predict": {"artifact", "cli", "shipping"},
-    "smh_jax.shipping": {
-        *("artifact", "config", "data", "trained", "workdir"),
-    },
-    "smh_jax.artifact": {"losses", "manifest", "methods", "models", "on_the_fly"},
-    "smh_jax.width_multiplier": {"manifest", "models"},
-    "smh_jax.on_the_fly": {"manifest", "methods"},
-    "smh_jax.manifest": {"initial_values"},
-}
+# The floors of the house, top to bottom. A room imports rooms of lower floors and itself.
+FLOORS = (
+    {"commands"},
+    {"shipping", "tpu_compiler"},
+    {"training"},
+    {"methods", "models"},
+    {"manifest", "data"},
+    {"config"},
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def part(module: str) -> str:
-    """The part of the project that a module belongs to: smh_jax.methods.smh is of methods."""
-    return ".".join(module.split(".")[:2])
+def name_of(path: pathlib.Path) -> str:
+    """The dotted name of a file's module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def room_of(module: str) -> str:
+    """The folder below smh_jax/ in which a module lies; 'commands' for those at its root."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else "commands"
 
 
 def imports(path: pathlib.Path) -> set[str]:
-    """The parts of smh_jax that a file imports."""
+    """The dotted names of this project's modules that a file imports, wherever it does."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            if node.module == "smh_jax":
-                found |= {alias.name for alias in node.names}
-            elif node.module.startswith("smh_jax."):
-                found.add(node.module.split(".")[1])
-            elif node.module.split(".")[0] in ("configs", "experiments", "tests", "scripts"):
-                found.add(node.module)
-        elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.startswith("smh_jax."):
-                    found.add(alias.name.split(".")[1])
-    return found
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    ours = ("smh_jax", "configs", "experiments", "benchmarks", "tests", "scripts")
+    return {name for name in found if name.split(".")[0] in ours}
 
 
-FILES = sorted((ROOT / "smh_jax").rglob("*.py"))
+def wrong_arrows(module: str, imported: set[str]) -> list[str]:
+    """The imports that go up, sideways or out of the package."""
+    floor = FLOOR_OF[room_of(module)]
+    return [
+        name
+        for name in sorted(imported)
+        # The package's own name and version are everyone's.
+        if name != "smh_jax"
+        and (
+            not name.startswith("smh_jax.")
+            or (room_of(name) != room_of(module) and FLOOR_OF[room_of(name)] <= floor)
+        )
+    ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_follow_the_arrows(path):
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    if module == "smh_jax":
-        return
-    of = part(module)
-    own = of.split(".")[1]
-    assert imports(path) - {own} <= ALLOWED.get(of, set())
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_go_down_only(module):
+    if module != "smh_jax":
+        assert not wrong_arrows(module, imports(MODULES[module]))
 
 
 def test_the_arrows_have_no_circle():
-    def reach(name: str, seen: tuple[str, ...]) -> None:
-        assert name not in seen, " -> ".join((*seen, name))
-        for other in ALLOWED.get(f"smh_jax.{name}", set()):
-            reach(other, (*seen, name))
-
-    for module in ALLOWED:
-        reach(module.split(".")[1], ())
+    graph = {module: imports(path) - {"smh_jax", module} for module, path in MODULES.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_imports_are_found(tmp_path):
+def test_wrong_arrows_are_found(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
-        "from smh_jax import train\nfrom smh_jax.data import load\nimport smh_jax.step\n"
+        "from smh_jax import data, shipping\nfrom smh_jax.methods import smh\n"
+        "def late():\n    import experiments.run\n"
     )
-    assert imports(path) == {"train", "data", "step"}
+    found = imports(path)
+    assert found == {"smh_jax.data", "smh_jax.shipping", "smh_jax.methods.smh", "experiments.run"}
+    assert wrong_arrows("smh_jax.training.step", found) == ["experiments.run", "smh_jax.shipping"]
+    assert wrong_arrows("smh_jax.models.layers", found) == [
+        *("experiments.run", "smh_jax.methods.smh", "smh_jax.shipping")
+    ]
+
+
+def test_the_package_has_few_rooms():
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 16
+    assert {path.name for path in entries if path.is_dir()} == set(FLOOR_OF) - {"commands"}
 
 
 def test_pmap_is_named_in_one_module():

@@ -10,9 +10,10 @@ import safetensors
 from flax.core import freeze
 
 import smh_jax
-from smh_jax import Manifest, artifact, methods, models
-from smh_jax.artifact import quantization
+from smh_jax import Manifest, methods, models
+from smh_jax.methods import rounding as quantization
 from smh_jax.methods.base import count
+from smh_jax.shipping import artifact
 from tests import artifacts
 from tests.conftest import ROOT
 from tests.small import TwoLayers

@@ -5,8 +5,9 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from smh_jax import artifact, data
+from smh_jax import data
 from smh_jax.data.preprocessing import evaluation_image
+from smh_jax.shipping import artifact
 
 MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -14,8 +14,8 @@ import safetensors.numpy
 import zstandard
 
 import smh_jax
-from smh_jax import artifact
-from smh_jax.artifact import container, file
+from smh_jax.shipping import artifact
+from smh_jax.shipping.artifact import container, file
 from tests import artifacts
 
 LIMIT = 64 * 2**20

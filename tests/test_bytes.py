@@ -6,7 +6,8 @@ CODE = """
 import json
 import jax
 from benchmarks import scaling, steps
-from smh_jax import methods, parallel
+from smh_jax import methods
+from smh_jax.training import parallel
 
 model, manifest = steps.create("cifar_resnet20", 8)
 (batch,) = parallel.to_devices([steps.batch_of("cifar_resnet20", 8, 4)])

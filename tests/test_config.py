@@ -5,8 +5,8 @@ import json
 import pytest
 
 from configs import cifar10, digits, fashion_mnist
-from smh_jax import arguments
-from smh_jax import config as configs
+from smh_jax.config import arguments
+from smh_jax.config import schema as configs
 
 
 @pytest.mark.parametrize("module", [cifar10, digits, fashion_mnist], ids=lambda m: m.__name__)

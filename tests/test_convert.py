@@ -10,9 +10,11 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
-from smh_jax import conversion, methods, params_file, trained
+from smh_jax import methods
 from smh_jax.config import MethodConfig
-from smh_jax.train import train_and_evaluate
+from smh_jax.shipping import conversion, params_file
+from smh_jax.training import trained
+from smh_jax.training.loop import train_and_evaluate
 from tests.small import digits_config
 
 SMH = MethodConfig("smh", "all", 1900, methods.default_options("smh"))

@@ -15,11 +15,12 @@ from tensorly.tr_tensor import tr_to_tensor
 from tensorly.tt_tensor import tt_to_tensor
 from tensorly.tucker_tensor import tucker_to_tensor
 
-from smh_jax import Manifest, methods, models, step
+from smh_jax import Manifest, methods, models
 from smh_jax.config import OptimizerConfig
-from smh_jax.initial_values import InitialValues
 from smh_jax.manifest import Tensor
+from smh_jax.manifest.initial_values import InitialValues
 from smh_jax.methods.tensor_network import balanced_factors
+from smh_jax.training import step
 from tests.small import TwoLayers
 
 NAMES = ("low_rank", "tucker", "tensor_train", "tensor_ring")

@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from smh_jax import Manifest, distillation, methods, optim, parallel, shipping, trained
-from smh_jax.artifact.quantization import round_to
+from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
-from smh_jax.step import eval_step, init_state, train_step
-from smh_jax.train import train_and_evaluate
+from smh_jax.methods.rounding import round_to
+from smh_jax.shipping import from_run as shipping
+from smh_jax.training import distillation, optim, parallel, trained
+from smh_jax.training.loop import train_and_evaluate
+from smh_jax.training.step import eval_step, init_state, train_step
 from tests.small import TwoLayers, digits_config
 
 SHAPE = (1, 8, 8, 1)

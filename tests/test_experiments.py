@@ -22,8 +22,9 @@ from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
 from experiments.tables import tuning
 from smh_jax import config as configs
-from smh_jax import data, models, run
+from smh_jax import data, models
 from smh_jax.manifest import Manifest
+from smh_jax.training import run
 from tests.conftest import ROOT
 
 SWEEP = """

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from smh_jax import artifact
+from smh_jax.shipping import artifact
 from tests import artifacts
 
 RUN_STABLEHLO = """

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from smh_jax import train
+from smh_jax.training import loop as train
 from tests import imagenet_files
 from tests.small import digits_config
 

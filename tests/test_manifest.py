@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smh_jax import Manifest, initial_values, models
+from smh_jax import Manifest, models
+from smh_jax.manifest import initial_values
 from tests.small import TwoLayers
 
 SHAPE = (1, 8, 8, 1)

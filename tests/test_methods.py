@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from smh_jax import Manifest, methods, models
-from smh_jax.initial_values import InitialValues
 from smh_jax.manifest import Tensor
+from smh_jax.manifest.initial_values import InitialValues
 from smh_jax.methods import distributions
 from tests.small import TwoLayers
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from jax.extend.core import Literal
 
-from smh_jax import Manifest, initial_values, methods, models, optim, parallel, step
+from smh_jax import Manifest, methods, models
 from smh_jax.config import OptimizerConfig
+from smh_jax.manifest import initial_values
 from smh_jax.models import layers
+from smh_jax.training import optim, parallel, step
 
 with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
     COUNTS = list(csv.DictReader(file))

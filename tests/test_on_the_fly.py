@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smh_jax import Manifest, methods, models, on_the_fly
+from smh_jax import Manifest, methods, models
+from smh_jax.shipping import on_the_fly
 from tests.small import TwoLayers
 from tests.test_methods import VARIANTS, create
 

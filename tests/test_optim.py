@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from smh_jax import Manifest, losses, methods, optim
+from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
+from smh_jax.training import losses, optim
 from tests.small import TwoLayers
 
 

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.patches import Polygon
 from matplotlib.path import Path
 
-from smh_jax import Manifest, figures, methods, models, plot
-from smh_jax.train import train_and_evaluate
+from smh_jax import Manifest, methods, models, plot
+from smh_jax.training import figures
+from smh_jax.training.loop import train_and_evaluate
 from tests.small import TwoLayers, digits_config
 from tests.test_methods import synthetic_manifest
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from smh_jax import config as configs
-from smh_jax import data, processes
+from smh_jax import data
+from smh_jax.training import processes
 from tests.conftest import ROOT
 from tests.small import digits_config
 from tests.test_train import assert_equal_states, final_state, rows, saved_steps
@@ -27,7 +28,8 @@ NUM_EXAMPLES = 1437
 # permission to go on.
 WORKER = """
 import hashlib, json, pathlib, sys, time
-from smh_jax import cli, data, main, processes
+from smh_jax import cli, data, main
+from smh_jax.training import processes
 
 seen, hold_from = pathlib.Path(sys.argv.pop(1)), int(sys.argv.pop(1))
 processes._TIMEOUTS["heartbeat_timeout_seconds"] = int(sys.argv.pop(1))

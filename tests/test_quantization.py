@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smh_jax.artifact import quantization
+from smh_jax.methods import rounding as quantization
 
 SHAPES = [(274, 12), (12, 274), (3, 5, 7), (1000,), (1, 1)]
 quantize = jax.jit(quantization.quantize, static_argnums=1)

@@ -10,10 +10,11 @@ import pytest
 
 from configs import imagenet_efficientnet, imagenet_mobilenet, imagenet_resnet
 from smh_jax import config as configs
-from smh_jax import data, models, optim, program
+from smh_jax import data, models
 from smh_jax.manifest import Manifest
-from smh_jax.run import build
 from smh_jax.tpu_compiler import results
+from smh_jax.training import optim, program
+from smh_jax.training.run import build
 from tests.conftest import ROOT
 
 IMAGENET_EXAMPLES = 1_281_167

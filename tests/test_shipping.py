@@ -10,8 +10,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 import smh_jax
-from smh_jax import artifact, shipping, trained
-from smh_jax.train import train_and_evaluate
+from smh_jax.shipping import artifact
+from smh_jax.shipping import from_run as shipping
+from smh_jax.training import trained
+from smh_jax.training.loop import train_and_evaluate
 from tests.small import digits_config
 
 
@@ -63,7 +65,7 @@ def test_the_file_holds_what_the_run_is_evaluated_with(run, exported):
 
 
 def test_what_is_exported_are_the_averages(run):
-    from smh_jax.checkpoint import Checkpoints
+    from smh_jax.training.checkpoint import Checkpoints
 
     with Checkpoints(run[0], keep=2) as checkpoints:
         state = checkpoints.read()

@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from smh_jax import Manifest, methods, optim, parallel
+from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
-from smh_jax.step import eval_step, init_state, train_step
+from smh_jax.training import optim, parallel
+from smh_jax.training.step import eval_step, init_state, train_step
 
 DEVICES = 4
 IMAGES = (16, 8, 8, 1)

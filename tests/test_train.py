@@ -17,12 +17,14 @@ import pytest
 
 from configs import cifar10
 from smh_jax import config as configs
-from smh_jax import data, methods, metrics, parallel, program, train
-from smh_jax.checkpoint import Checkpoints
+from smh_jax import data, methods
+from smh_jax.config.errors import DivergedError
 from smh_jax.data import local_files
-from smh_jax.errors import DivergedError
-from smh_jax.run import build
-from smh_jax.train import train_and_evaluate
+from smh_jax.training import loop as train
+from smh_jax.training import metrics, parallel, program
+from smh_jax.training.checkpoint import Checkpoints
+from smh_jax.training.loop import train_and_evaluate
+from smh_jax.training.run import build
 from tests.conftest import ROOT
 from tests.small import digits_config
 
@@ -269,7 +271,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(digits_dir,
     # The same run goes on with a state in which one variable is no longer finite.
     run = build(config)
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        from smh_jax import optim, step
+        from smh_jax.training import optim, step
 
         optimizer = optim.create(config.optimizer, lambda _: 0.1)
         state = step.init_state(run.model, run.method, optimizer, run.input_shape, config.seed)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from smh_jax import Manifest, models, width_multiplier
+from smh_jax import Manifest, models
+from smh_jax.models import width_multiplier
 
 # Sizes of the paper's Figure 6, read out of the drawing, and the multipliers they stand for.
 FIGURE_6 = {1 / 8: 7_600, 1 / 4: 29_400, 3 / 8: 65_500, 1 / 2: 115_800}

@@ -10,7 +10,7 @@ from clu import metric_writers
 from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
-from smh_jax.workdir import Workdir
+from smh_jax.training.workdir import Workdir
 
 
 @pytest.fixture(scope="module")

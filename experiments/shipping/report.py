@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.shipping import rows
-from smh_jax import artifact as artifacts
-from smh_jax import shipping
+from smh_jax.shipping import artifact as artifacts
+from smh_jax.shipping import from_run as shipping
 
 COMMAND = "python -m experiments.shipping --workdir=runs/shipping"
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")

@@ -8,8 +8,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import digits, fashion_mnist
-from smh_jax import conversion, methods, train
+from smh_jax import methods
 from smh_jax.config import Config, MethodConfig, from_config_dict
+from smh_jax.shipping import conversion
+from smh_jax.training import loop as train
 
 SEEDS = (0, 1, 2)
 TARGET_SIZE = 18_750  # a quarter of ResNet-8's 75,002 weights

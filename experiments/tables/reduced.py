@@ -23,7 +23,7 @@ DENSE_SIZES = {8: 75_002, 14: 172_218, 20: 269_434, 26: 366_650}
 HALF, QUARTER, TENTH = 37_500, 18_750, 7_500
 
 # Width multipliers of a ResNet's depth that come closest below a size
-# (`smh_jax.width_multiplier.solve`), and the resolution at which a narrow ResNet-8 has the
+# (`smh_jax.models.width_multiplier.solve`), and the resolution at which a narrow ResNet-8 has the
 # multiply-adds of the full one (`smh_jax.models.matching_resolution`).
 WIDTHS = {
     (8, TENTH): 0.3, (8, QUARTER): 0.49, (8, HALF): 0.7,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from smh_jax import arguments
+from smh_jax.config import arguments
 from smh_jax.methods.base import PooledMethod, check_choice, count
 
 

@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smh_jax import program
 from smh_jax.config import Config, from_config_dict, to_json_dict
-from smh_jax.run import build
 from smh_jax.tpu_compiler import hlo, topology
+from smh_jax.training import program
+from smh_jax.training.run import build
 
 # Enters the program as constants of the learning rate alone; data need not be there.
 _NUM_EXAMPLES = 1_281_167

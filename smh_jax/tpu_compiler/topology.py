@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from smh_jax import parallel
+from smh_jax.training import parallel
 
 # Published clock rates (Jouppi et al. 2023, arXiv:2304.01433, table 4). Of other generations the
 # compiler's estimates are not to be relied on.

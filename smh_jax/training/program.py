@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import optax
 
-from smh_jax import metrics, optim, parallel
-from smh_jax.distillation import Distillation
-from smh_jax.run import Run
-from smh_jax.step import Batch, TrainState, eval_step, init_state, train_step
+from smh_jax.training import metrics, optim, parallel
+from smh_jax.training.distillation import Distillation
+from smh_jax.training.run import Run
+from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
 
 
 @dataclasses.dataclass(frozen=True)

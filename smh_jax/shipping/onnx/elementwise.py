@@ -5,7 +5,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from smh_jax.artifact.onnx.tensors import Builder, Tensor, broadcast, translates
+from smh_jax.shipping.onnx.tensors import Builder, Tensor, broadcast, translates
 
 _UNARY = {
     "abs": "Abs", "ceil": "Ceil", "cos": "Cos", "erf": "Erf", "exp": "Exp", "floor": "Floor",

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from smh_jax import losses
-from smh_jax.artifact.artifact import Artifact
+from smh_jax.shipping.artifact.artifact import Artifact
+from smh_jax.training import losses
 
 
 def evaluate(artifact: Artifact, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Any]:

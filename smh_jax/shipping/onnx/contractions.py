@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from smh_jax.artifact.onnx.elementwise import elementwise, scalar
-from smh_jax.artifact.onnx.tensors import Builder, Tensor, product, translates
+from smh_jax.shipping.onnx.elementwise import elementwise, scalar
+from smh_jax.shipping.onnx.tensors import Builder, Tensor, product, translates
 
 _REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",

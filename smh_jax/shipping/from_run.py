@@ -10,11 +10,12 @@ from typing import Any
 from absl import logging
 
 import smh_jax
-from smh_jax import artifact as artifacts
-from smh_jax import data, trained
-from smh_jax.artifact import Artifact
+from smh_jax import data
 from smh_jax.config import DataConfig, from_config_dict, to_json_dict
-from smh_jax.workdir import Workdir
+from smh_jax.shipping import artifact as artifacts
+from smh_jax.shipping.artifact import Artifact
+from smh_jax.training import trained
+from smh_jax.training.workdir import Workdir
 
 
 def from_run(workdir: str | os.PathLike[str]) -> Artifact:

@@ -3,7 +3,7 @@
 import flax.struct
 from clu import metrics
 
-from smh_jax.parallel import AXIS_NAME
+from smh_jax.training.parallel import AXIS_NAME
 
 
 @flax.struct.dataclass

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 from absl import logging
 
-from smh_jax import program
-from smh_jax.checkpoint import Checkpoints
 from smh_jax.config import Config, DistillationConfig
-from smh_jax.distillation import Distillation
 from smh_jax.manifest import Params
 from smh_jax.methods import Variables
-from smh_jax.run import Run, build
-from smh_jax.step import make_weights
-from smh_jax.workdir import Workdir
+from smh_jax.training import program
+from smh_jax.training.checkpoint import Checkpoints
+from smh_jax.training.distillation import Distillation
+from smh_jax.training.run import Run, build
+from smh_jax.training.step import make_weights
+from smh_jax.training.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

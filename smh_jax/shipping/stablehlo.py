@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.export
 
-from smh_jax.artifact.artifact import Artifact
-from smh_jax.artifact.forward import forward, image_batch
+from smh_jax.shipping.artifact.artifact import Artifact
+from smh_jax.shipping.artifact.forward import forward, image_batch
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from smh_jax.artifact.quantization import INTEGERS, Quantized, num_rows
+from smh_jax.methods.rounding import INTEGERS, Quantized, num_rows
 
 Tensors = dict[str, np.ndarray]
 # Name, dtype and shape of a leaf.

@@ -11,9 +11,9 @@ import numpy as np
 from clu import metric_writers
 from clu import metrics as clu_metrics
 
-from smh_jax import metrics, parallel
-from smh_jax.checkpoint import Checkpoints
-from smh_jax.errors import DivergedError
+from smh_jax.config.errors import DivergedError
+from smh_jax.training import metrics, parallel
+from smh_jax.training.checkpoint import Checkpoints
 
 # Steps that are dispatched before the metrics of an earlier one are read: enough to keep the
 # devices busy, and few enough to bound the batches that wait in their memory.

@@ -7,8 +7,8 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from smh_jax import on_the_fly
-from smh_jax.artifact.artifact import Artifact
+from smh_jax.shipping import on_the_fly
+from smh_jax.shipping.artifact.artifact import Artifact
 
 FORMS = ("on_the_fly", "unpacked")
 

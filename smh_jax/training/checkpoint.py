@@ -8,8 +8,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 import smh_jax
-from smh_jax.errors import PeerError
-from smh_jax.step import TrainState
+from smh_jax.config.errors import PeerError
+from smh_jax.training.step import TrainState
 
 _WRITTEN_BY = "smh_jax"
 

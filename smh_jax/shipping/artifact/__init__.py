@@ -1,12 +1,12 @@
 """A trained model in one file: how it is stored, loaded and handed to other programs."""
 
-from smh_jax.artifact.artifact import Artifact, ModelSpec
-from smh_jax.artifact.evaluation import evaluate
-from smh_jax.artifact.file import check_new, encode, load, save, write
-from smh_jax.artifact.forward import FORMS
-from smh_jax.artifact.preprocessing import Preprocessing
-from smh_jax.artifact.quantization import PRECISIONS
-from smh_jax.artifact.stablehlo import to_stablehlo
+from smh_jax.methods.rounding import PRECISIONS
+from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
+from smh_jax.shipping.artifact.evaluation import evaluate
+from smh_jax.shipping.artifact.file import check_new, encode, load, save, write
+from smh_jax.shipping.artifact.forward import FORMS
+from smh_jax.shipping.artifact.preprocessing import Preprocessing
+from smh_jax.shipping.stablehlo import to_stablehlo
 
 __all__ = [
     "FORMS",
@@ -26,13 +26,13 @@ __all__ = [
 
 
 def to_onnx(artifact: Artifact, form: str = "on_the_fly") -> bytes:
-    """An ONNX model; see `smh_jax.artifact.onnx.export`.
+    """An ONNX model; see `smh_jax.shipping.onnx.export`.
 
     Raises:
         ValueError: also if the package `onnx` is not installed.
     """
     try:
-        from smh_jax.artifact import onnx
+        from smh_jax.shipping import onnx
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}; install it with: pip install 'smh_jax[onnx]'") from error
     return onnx.export(artifact, form)

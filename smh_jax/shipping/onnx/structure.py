@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from smh_jax.artifact.onnx.tensors import Builder, Tensor, translates
+from smh_jax.shipping.onnx.tensors import Builder, Tensor, translates
 
 
 @translates("broadcast_in_dim")

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax.core import meta
 
-from smh_jax import initial_values
-from smh_jax.initial_values import Initializer, InitialValues
+from smh_jax.manifest import initial_values
+from smh_jax.manifest.initial_values import Initializer, InitialValues
 
 # The paper's choices. Anything else given as `hashed` is a regular expression.
 PRESETS = {

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax import models
-from smh_jax.artifact.preprocessing import Preprocessing
-from smh_jax.artifact.quantization import PRECISIONS, Quantized, dequantize, quantize
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
+from smh_jax.methods.rounding import PRECISIONS, Quantized, dequantize, quantize
+from smh_jax.shipping.artifact.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,10 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from smh_jax import data, losses, methods, models, parallel
+from smh_jax import data, methods, models
 from smh_jax.config import Config
 from smh_jax.manifest import Manifest
+from smh_jax.training import losses, parallel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,14 +18,15 @@ from clu import metric_writers, periodic_actions
 
 import smh_jax
 from smh_jax import config as configs
-from smh_jax import data, metrics, parallel, processes, trained
-from smh_jax.checkpoint import Checkpoints
-from smh_jax.monitor import STEPS_AHEAD, Monitor, Stopwatch, mean
-from smh_jax.program import Program
-from smh_jax.program import build as build_program
-from smh_jax.run import Run, build
-from smh_jax.step import TrainState
-from smh_jax.workdir import Workdir
+from smh_jax import data
+from smh_jax.training import metrics, parallel, processes, trained
+from smh_jax.training.checkpoint import Checkpoints
+from smh_jax.training.monitor import STEPS_AHEAD, Monitor, Stopwatch, mean
+from smh_jax.training.program import Program
+from smh_jax.training.program import build as build_program
+from smh_jax.training.run import Run, build
+from smh_jax.training.step import TrainState
+from smh_jax.training.workdir import Workdir
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy",
              "tensorflow-datasets")  # fmt: skip
@@ -38,7 +39,7 @@ def train_and_evaluate(
 
     Args:
         config: what to train.
-        workdir: folder of the run; see `smh_jax.workdir`.
+        workdir: folder of the run; see `smh_jax.training.workdir`.
 
     Returns:
         The content of result.json; None if the process was told to end (SIGTERM) before the end

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax import methods
-from smh_jax.artifact import container, layout
-from smh_jax.artifact.artifact import Artifact, ModelSpec
-from smh_jax.artifact.preprocessing import Preprocessing
-from smh_jax.artifact.quantization import PRECISIONS
 from smh_jax.manifest import Manifest
+from smh_jax.methods.rounding import PRECISIONS
+from smh_jax.shipping.artifact import container, layout
+from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
+from smh_jax.shipping.artifact.preprocessing import Preprocessing
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25

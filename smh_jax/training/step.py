@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from smh_jax import losses, metrics
-from smh_jax.artifact.quantization import fake_quantize
 from smh_jax.config import OptimizerConfig
-from smh_jax.distillation import Distillation
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.parallel import AXIS_NAME
+from smh_jax.methods.rounding import fake_quantize
+from smh_jax.training import losses, metrics
+from smh_jax.training.distillation import Distillation
+from smh_jax.training.parallel import AXIS_NAME
 
 Batch = dict[str, jax.Array]
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from smh_jax.artifact.artifact import Artifact
-from smh_jax.artifact.forward import forward, image_batch
-from smh_jax.artifact.onnx import contractions, elementwise, structure  # noqa: F401  (register)
-from smh_jax.artifact.onnx.graph import Graph, type_of
-from smh_jax.artifact.onnx.tensors import TRANSLATIONS, Builder, Tensor
+from smh_jax.shipping.artifact.artifact import Artifact
+from smh_jax.shipping.artifact.forward import forward, image_batch
+from smh_jax.shipping.onnx import contractions, elementwise, structure  # noqa: F401  (register)
+from smh_jax.shipping.onnx.graph import Graph, type_of
+from smh_jax.shipping.onnx.tensors import TRANSLATIONS, Builder, Tensor
 
 INPUT, OUTPUT = "images", "logits"
 # Equations that call an inner program.
@@ -37,7 +37,7 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
 
     Args:
         artifact: the model.
-        form: 'on_the_fly' or 'unpacked'; see `smh_jax.artifact.forward.forward`.
+        form: 'on_the_fly' or 'unpacked'; see `smh_jax.shipping.artifact.forward.forward`.
 
     Raises:
         ValueError: if the model has an operation that has no translation; the message names it.

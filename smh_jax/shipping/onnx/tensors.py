@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from smh_jax.artifact.onnx.graph import Graph, type_of
+from smh_jax.shipping.onnx.graph import Graph, type_of
 
 Dims = tuple[Any, ...]
 

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from smh_jax.errors import PeerError
+from smh_jax.config.errors import PeerError
 
 # Until all processes of a run must have come.
 CONNECT_SECONDS = 300

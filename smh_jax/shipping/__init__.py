@@ -1,0 +1,1 @@
+"""From a trained run to what is used elsewhere: files, programs, converted models."""

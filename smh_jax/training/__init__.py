@@ -1,0 +1,1 @@
+"""From a configuration to a trained run: the loop, its step, and the folder it leaves."""
