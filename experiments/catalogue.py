@@ -1,10 +1,10 @@
 """All experiments by name."""
 
-import difflib
 import importlib
 
 from experiments import sweep
 from experiments.experiment import Experiment
+from smh_jax.config.names import check_known
 
 SCALES = ("reduced", "paper")
 _NAMES = (
@@ -29,8 +29,5 @@ def load(name: str, scale: str) -> Experiment:
     """
     if name.endswith(".toml"):
         return sweep.load(name)
-    if name not in _NAMES:
-        near = difflib.get_close_matches(name, _NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_NAMES)}"
-        raise ValueError(f"experiment {name!r} is unknown; {hint} An ablation file ends in .toml")
+    check_known(f"experiment {name!r}, which is no ablation file (.toml),", name, _NAMES)
     return importlib.import_module(f"experiments.tables.{name}").experiment(scale)

@@ -17,7 +17,7 @@ from experiments.job import jobs, split
 from experiments.tables import reduced, tuning
 from experiments.tables.kinds import KINDS
 from smh_jax import cli
-from smh_jax.training.workdir import write_json
+from smh_jax.config.files import write_json
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments.", required=True)
 

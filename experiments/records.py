@@ -12,7 +12,7 @@ from experiments.experiment import Experiment
 from experiments.job import CorruptResultError, jobs
 from experiments.paper import Number
 from experiments.row import Row
-from smh_jax.training.workdir import write_json
+from smh_jax.config.files import write_json
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 # The setting that is searched for.

@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import catalogue, records, render
 from smh_jax import cli
-from smh_jax.training.workdir import write_text
+from smh_jax.config.files import write_text
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Of experiments.run; None reports what is committed."

@@ -9,6 +9,7 @@ import os
 from absl import flags
 
 from smh_jax import cli
+from smh_jax.config.files import write_bytes
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping import from_run as shipping
 
@@ -54,9 +55,9 @@ def main(_: list[str]) -> None:
     if OUTPUT.value is not None:
         artifacts.save(OUTPUT.value, artifact, compress=COMPRESS.value, overwrite=OVERWRITE.value)
     if STABLEHLO.value is not None:
-        artifacts.write(STABLEHLO.value, artifacts.to_stablehlo(artifact, FORM.value))
+        write_bytes(STABLEHLO.value, artifacts.to_stablehlo(artifact, FORM.value))
     if ONNX.value is not None:
-        artifacts.write(ONNX.value, artifacts.to_onnx(artifact, FORM.value))
+        write_bytes(ONNX.value, artifacts.to_onnx(artifact, FORM.value))
     for path in files:
         print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes")
 

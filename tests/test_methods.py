@@ -403,7 +403,11 @@ def test_rounding_loses_less_than_a_hundredth_of_the_target(layout, depth, perce
     ("name", "options", "message"),
     [
         ("smhh", {"target_size": 100}, "did you mean smh"),
-        ("smh", {"target_size": 100, "layuot": 1}, "no option 'layuot'"),
+        (
+            "smh",
+            {"target_size": 100, "layuot": 1},
+            "option 'layuot' of method smh is unknown; did you mean layout",
+        ),
         ("smh", {"target_size": 500}, "not smaller than the model's 500 weights"),
         ("smh", {"target_size": None}, "must be a positive number"),
         (

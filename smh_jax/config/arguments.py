@@ -1,9 +1,10 @@
 """Strict, typed arguments in one string: of config files, and of the parts of combined methods."""
 
-import difflib
 from typing import Any
 
 import ml_collections
+
+from smh_jax.config.names import check_known
 
 
 def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
@@ -22,10 +23,7 @@ def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
     }
     for pair in filter(None, text.split(",")):
         name, equals, value = (part.strip() for part in pair.partition("="))
-        if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}"
-            raise ValueError(f"argument {name!r} is unknown; {hint}")
+        check_known(f"argument {name!r}", name, defaults)
         if not equals:
             raise ValueError(f"argument {name!r} has no value; write {name}=...")
         default = defaults[name]

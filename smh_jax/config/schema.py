@@ -6,7 +6,6 @@ examples, durations in epochs. Whatever follows from several of them is derived 
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
+
+from smh_jax.config.names import check_known
 
 
 def _choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -333,10 +334,7 @@ def _from_dict(kind: type, content: Any, prefix: str) -> Any:
         raise ValueError(f"config field {prefix[:-1]}={content!r} must be a dict")
     hints = typing.get_type_hints(kind)
     for name in content:
-        if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(hints)}"
-            raise ValueError(f"config field {prefix}{name} is unknown; {hint}")
+        check_known(f"config field {prefix}{name}", name, hints)
     values = {}
     for field in dataclasses.fields(kind):
         path = prefix + field.name

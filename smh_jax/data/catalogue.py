@@ -1,12 +1,12 @@
 """The datasets a run can name, and how their splits are reached: in memory or in their files."""
 
 import dataclasses
-import difflib
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from smh_jax.config.names import check_known
 from smh_jax.data import digits  # noqa: F401  (registers the builder)
 from smh_jax.data.records import RecordSplit, open_split
 
@@ -81,9 +81,7 @@ def names() -> tuple[str, ...]:
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    if name not in _NORMALIZATION:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-        raise ValueError(f"data.name={name!r} is unknown; did you mean {', '.join(near)}?")
+    check_known(f"data.name={name!r}", name, names())
     return tfds.builder(name, data_dir=data_dir)
 
 

@@ -17,16 +17,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smh_jax.config.names import check_known
 from smh_jax.manifest import Manifest, Params, Tensor
 from smh_jax.methods import distributions, modifiers
 
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
 
+_METHODS: dict[str, type["Method"]] = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Method(abc.ABC):
     """One way of making all weights of a model from its variables.
+
+    A subclass with a `name` is known by it from the time it is defined; see `of_name`.
 
     Attributes:
         manifest: what is to be made. A tensor that this method cannot generate is moved from the
@@ -38,6 +43,11 @@ class Method(abc.ABC):
     target_size: int | None
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" in vars(cls):
+            _METHODS[cls.name] = cls
 
     @abc.abstractmethod
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
@@ -121,6 +131,30 @@ class Method(abc.ABC):
                 for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("pools", {}))
             },
         }
+
+
+def names() -> tuple[str, ...]:
+    """The names of all methods, in order of definition."""
+    return tuple(_METHODS)
+
+
+def of_name(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        ValueError: for an unknown name; the near ones are listed.
+    """
+    check_known(f"method name={name!r}", name, names())
+    return _METHODS[name]
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """The named method's options with their default values."""
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(of_name(name))
+        if field.name not in ("manifest", "target_size")
+    }
 
 
 def count(tree: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from smh_jax.config import arguments
-from smh_jax.methods.base import PooledMethod, check_choice, count
+from smh_jax.methods.base import PooledMethod, check_choice, count, default_options, of_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +36,14 @@ class Combined(PooledMethod):
 
     def _build(self, part: str, pool_budget: int) -> PooledMethod:
         """The part's method with pools of at most `pool_budget` variables."""
-        # The methods by name, of which this is one, are known only when all are loaded.
-        from smh_jax import methods
-
         name, _, text = part.partition(":")
         if name in ("dense", self.name):
             raise ValueError(f"parts={self.parts!r}: {name!r} has no pools to combine")
-        options = arguments.parse(text, **methods.default_options(name)).to_dict()
+        options = arguments.parse(text, **default_options(name)).to_dict()
         # Scales and stored tensors are this method's; the part counts one scale per tensor and the
         # stored tensors to leave its pools exactly this budget.
         beside = self.manifest.num_stored + len(self.manifest.hashed)
-        return methods.build(name, self.manifest, beside + pool_budget, options)
+        return of_name(name)(self.manifest, beside + pool_budget, **options)
 
     @cached_property
     def min_pool_size(self) -> int:

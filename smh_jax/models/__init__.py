@@ -1,12 +1,12 @@
 """The base models by name. Each is a Flax module called with `(images, train)`."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 
+from smh_jax.config.names import check_known
 from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
 from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
 from smh_jax.models.variant import Variant
@@ -40,8 +40,7 @@ def names() -> tuple[str, ...]:
 def _lookup(name: str) -> Variant:
     variant = _VARIANTS.get(name) or cifar_resnet.variant(name)
     if variant is None:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-        raise ValueError(f"model name={name!r} is unknown; did you mean {', '.join(near)}?")
+        check_known(f"model name={name!r}", name, names())
     return variant
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax.config import Config, MethodConfig
+from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.shipping import params_file
@@ -16,7 +17,7 @@ from smh_jax.training import program, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.monitor import Stopwatch
 from smh_jax.training.run import Run, build
-from smh_jax.training.workdir import Workdir, write_json
+from smh_jax.training.workdir import Workdir
 
 
 def relative_errors(method: Method, variables: Variables, params: Params) -> dict[str, float]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from absl import logging
 
 from smh_jax.config import Config
+from smh_jax.config.files import write_json
 from smh_jax.tpu_compiler.analysis import Analysis, analyse
-from smh_jax.training.workdir import write_json
 
 _GIB = 2**30
 _HEADER = (

@@ -16,6 +16,7 @@ from etils import epath
 
 from smh_jax import config as configs
 from smh_jax.config import Config
+from smh_jax.config.files import write_json, write_text
 from smh_jax.manifest import Manifest
 
 
@@ -154,18 +155,6 @@ class JsonLinesWriter(metric_writers.MetricWriter):
 
     write_summaries = write_images = write_videos = write_audios = _unsupported
     write_texts = write_histograms = write_pointcloud = write_hparams = _unsupported
-
-
-def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file, completely or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file, completely or not at all."""
-    temporary = path.with_name(path.name + ".incomplete")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _read_config(path: epath.Path) -> Config:

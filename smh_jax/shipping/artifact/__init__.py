@@ -3,7 +3,7 @@
 from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
 from smh_jax.shipping.artifact.evaluation import evaluate
-from smh_jax.shipping.artifact.file import check_new, encode, load, save, write
+from smh_jax.shipping.artifact.file import check_new, encode, load, save
 from smh_jax.shipping.artifact.forward import FORMS
 from smh_jax.shipping.artifact.preprocessing import Preprocessing
 from smh_jax.shipping.stablehlo import to_stablehlo
@@ -21,7 +21,6 @@ __all__ = [
     "save",
     "to_onnx",
     "to_stablehlo",
-    "write",
 ]
 
 

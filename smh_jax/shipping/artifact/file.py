@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax import methods
+from smh_jax.config.files import write_bytes
 from smh_jax.manifest import Manifest
 from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact import container, layout
@@ -109,7 +110,7 @@ def save(
     data = encode(artifact, compress=compress)
     # What was just described has to be readable, before anything is replaced.
     decode(data)
-    write(path, data)
+    write_bytes(path, data)
     return artifact
 
 
@@ -135,14 +136,6 @@ def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
         raise ValueError(f"{path} exists; choose another name, or overwrite it")
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: {path.parent} is not a folder")
-
-
-def write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file, completely or not at all."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(path.name + ".incomplete")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:

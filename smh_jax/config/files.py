@@ -1,0 +1,26 @@
+"""Writing files on disk or in a bucket, completely or not at all."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file; a reader sees the old content or all of the new one, whenever this ends."""
+    path = epath.Path(path)
+    temporary = path.with_name(path.name + ".incomplete")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes a JSON object with an indentation of 2, as `write_bytes` does."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
