@@ -1,4 +1,4 @@
-"""Makes one file of a trained run, and shows what each precision of its pools would cost.
+"""Makes one file of a trained run, and shows what each precision of its pools costs.
 
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
 python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
@@ -11,7 +11,7 @@ from absl import flags
 from smh_jax import cli
 from smh_jax.config.files import write_bytes
 from smh_jax.shipping import artifact as artifacts
-from smh_jax.shipping import from_run as shipping
+from smh_jax.shipping import from_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
@@ -42,16 +42,16 @@ def main(_: list[str]) -> None:
     for path in files:
         artifacts.check_new(path, OVERWRITE.value)
     if WORKDIR.value is not None:
-        artifact = shipping.from_run(WORKDIR.value)
+        artifact = from_run.read_artifact(WORKDIR.value)
     else:
         artifact = artifacts.load(ARTIFACT.value)
     # An impossible precision is told before anything is measured.
     artifact.at(PRECISION.value or artifact.precision)
-    dataset = shipping.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
-    measured = shipping.table(artifact, dataset, COMPRESS.value)
+    dataset = from_run.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
+    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value)
     if artifact.provenance.get("test_accuracy") is not None:
         print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
-    artifact = measured.get(PRECISION.value, measured[artifact.precision])
+    artifact = by_precision[PRECISION.value or artifact.precision]
     if OUTPUT.value is not None:
         artifacts.save(OUTPUT.value, artifact, compress=COMPRESS.value, overwrite=OVERWRITE.value)
     if STABLEHLO.value is not None:

@@ -10,7 +10,7 @@ from ml_collections import config_flags
 from smh_jax import cli, models
 from smh_jax.config import from_config_dict
 from smh_jax.manifest import Manifest, Tensor
-from smh_jax.training.run import Run, build
+from smh_jax.training.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to inspect.", lock_config=True)
 MODEL = flags.DEFINE_string("model", None, "A base model to inspect in place of a config.")
@@ -99,7 +99,7 @@ def main(_: list[str]) -> None:
     if MODEL.value is not None:
         print(describe_model(MODEL.value, NUM_CLASSES.value, RESOLUTION.value))
     else:
-        print(describe_run(build(from_config_dict(CONFIG.value))))
+        print(describe_run(Run.from_config(from_config_dict(CONFIG.value))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Trains a run: python -m smh_jax.main --config=configs/digits.py --workdir=runs/digits
 
+The exit code is 0 when the run is complete, and 75 when it was told to end before (SIGTERM) and the
+same command will resume it.
 On several hosts the same command runs on each of them, with a workdir that all of them see. Those
 of a TPU slice find each other; others are told where, by the three flags that say so.
 """
@@ -11,7 +13,6 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from smh_jax import cli
-from smh_jax.training import loop as train
 from smh_jax.training import processes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -23,6 +24,9 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
 flags.mark_flag_as_required("config")
 
+# Exit code of a run that was told to end and is to be resumed: sysexits.h's EX_TEMPFAIL.
+INTERRUPTED = 75
+
 
 def main(_: list[str]) -> None:
     """Trains and prints the result."""
@@ -30,10 +34,14 @@ def main(_: list[str]) -> None:
     if jax.process_index():
         # One voice is enough.
         logging.set_verbosity(logging.WARNING)
-    result = train.train_and_evaluate(CONFIG.value, WORKDIR.value)
+    # Takes seconds to load, which a mistake in the flags need not wait for.
+    from smh_jax.training.loop import train_and_evaluate
+
+    result = train_and_evaluate(CONFIG.value, WORKDIR.value)
     if result is None:
-        logging.info("the same command goes on from here")
-    elif jax.process_index() == 0:
+        logging.info("the same command resumes from here")
+        raise SystemExit(INTERRUPTED)
+    if jax.process_index() == 0:
         print(json.dumps(result, indent=2))
 
 

@@ -22,13 +22,13 @@ def classify(artifact: Artifact, paths: list[str], top: int) -> list[list[tuple[
         raise ValueError("the model does not say how images are preprocessed")
     # All are read before any is classified.
     images = [artifact.preprocessing.load(path) for path in paths]
-    found = []
+    classified = []
     for image in images:
         probabilities = artifact.predict(image[np.newaxis])[0]
         names = artifact.class_names or tuple(map(str, range(len(probabilities))))
         best = np.argsort(-probabilities, kind="stable")[:top]
-        found.append([(names[index], float(probabilities[index])) for index in best])
-    return found
+        classified.append([(names[index], float(probabilities[index])) for index in best])
+    return classified
 
 
 def main(arguments: list[str]) -> None:
@@ -38,10 +38,10 @@ def main(arguments: list[str]) -> None:
     artifact = artifacts.load(arguments[1])
     if EVAL.value:
         # TensorFlow, which reads datasets, takes longer to load than most images to classify.
-        from smh_jax.shipping import from_run as shipping
+        from smh_jax.shipping import from_run
 
-        config = shipping.dataset_of(artifact, DATA_DIR.value)
-        accuracy = shipping.measured(artifact, config).accuracy
+        config = from_run.dataset_of(artifact, DATA_DIR.value)
+        accuracy = from_run.with_accuracy(artifact, config).accuracy
         print(
             f"{accuracy['dataset']} {accuracy['split']}: accuracy {accuracy['accuracy']:.2%}, "
             f"loss {accuracy['loss']:.4f}, {accuracy['examples']:,} examples"

@@ -1,12 +1,14 @@
 """Configurations: what is refused, and what survives a round trip."""
 
+import dataclasses
 import json
 
 import pytest
 
 from configs import cifar10, digits, fashion_mnist
-from smh_jax.config import arguments
-from smh_jax.config import schema as configs
+from smh_jax import config as configs
+from smh_jax.config import arguments, resuming
+from smh_jax.training import optim
 
 
 @pytest.mark.parametrize("module", [cifar10, digits, fashion_mnist], ids=lambda m: m.__name__)
@@ -117,7 +119,20 @@ def test_differences_name_the_fields():
 
 
 def test_fields_that_may_change_exist():
-    known = set(
-        configs._flatten(configs.to_json_dict(configs.from_config_dict(digits.get_config())))
-    )
-    assert set(configs.CHANGEABLE) <= known
+    config = configs.from_config_dict(digits.get_config())
+    assert set(resuming._CHANGEABLE) <= set(resuming._flatten(configs.to_json_dict(config)))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "staircase", "cosine", "one_cycle"])
+def test_epochs_may_change_where_no_rate_follows_from_them(schedule):
+    config = configs.from_config_dict(digits.get_config())
+    optimizer = dataclasses.replace(config.optimizer, schedule=schedule, decay_every_epochs=1.0)
+    config = dataclasses.replace(config, optimizer=optimizer)
+    longer = dataclasses.replace(config, epochs=80.0, log_every_steps=7)
+    rates = [
+        optim.learning_rate(c.optimizer, batch_size=128, steps_per_epoch=10, num_steps=n)(200)
+        for c, n in ((config, 400), (longer, 800))
+    ]
+    changed = configs.changes_on_resume(config, longer)
+    assert changed == ({} if rates[0] == rates[1] else {"epochs": (40.0, 80.0)})
+    assert bool(changed) == (schedule in ("cosine", "one_cycle"))

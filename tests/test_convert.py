@@ -15,6 +15,7 @@ from smh_jax.config import MethodConfig
 from smh_jax.shipping import conversion, params_file
 from smh_jax.training import trained
 from smh_jax.training.loop import train_and_evaluate
+from smh_jax.training.program import Program
 from tests.small import digits_config
 
 SMH = MethodConfig("smh", "all", 1900, methods.default_options("smh"))
@@ -49,7 +50,7 @@ def test_the_new_run_has_what_was_learned(dense, converted):
     assert (old.step, new.step) == (11, 0)
     assert new.run.method.num_variables <= 1900 < old.run.method.num_variables
     jax.tree.map(np.testing.assert_array_equal, new.model_state, old.model_state)
-    fresh = trained.program.build(new.run, 1).init_state()
+    fresh = Program.for_run(new.run, 1).init_state()
     one, other = jax.tree.leaves(fresh.model_state)[0], jax.tree.leaves(new.model_state)[0]
     assert not np.array_equal(one, other)
     wanted, made = flat(old.params), flat(new.params)

@@ -11,10 +11,11 @@ import pytest
 from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
 from smh_jax.methods.rounding import round_to
-from smh_jax.shipping import from_run as shipping
-from smh_jax.training import distillation, optim, parallel, trained
+from smh_jax.shipping import from_run
+from smh_jax.training import distillation, evaluation, optim, parallel, trained
 from smh_jax.training.loop import train_and_evaluate
-from smh_jax.training.step import eval_step, init_state, train_step
+from smh_jax.training.run import Run
+from smh_jax.training.step import init_state, train_step
 from tests.small import TwoLayers, digits_config
 
 SHAPE = (1, 8, 8, 1)
@@ -41,6 +42,7 @@ def step_once(seed=0, **options):
     """A step with plain gradient descent at rate 1: the change of the variables is the gradient."""
     model = TwoLayers()
     method = methods.create("smh", Manifest.from_model(model, SHAPE), target_size=300)
+    method = methods.rounded(method, options.pop("pool_precision", "float32"))
     config = OptimizerConfig(name="sgd", learning_rate=1.0)
     optimizer = optim.create(config, optax.constant_schedule(1.0))
     state = init_state(model, method, optimizer, SHAPE, seed=1)
@@ -115,6 +117,7 @@ def test_parts_of_a_batch_have_their_own_targets(taught):
 @pytest.mark.parametrize("precision", ["bfloat16", "int4"])
 def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision):
     model, method, state, batch, gradient = step_once(pool_precision=precision)
+    method = methods.unrounded(method)
     rounded = {
         **state.variables,
         "pools": jax.tree.map(lambda x: round_to(x, precision), state.variables["pools"]),
@@ -138,9 +141,8 @@ def test_evaluation_rounds_too():
     batch["mask"] = jnp.ones(16)
 
     def loss(state, precision):
-        step = functools.partial(eval_step, model=model, method=method, pool_precision=precision)
-        mapped = parallel.map_replicas(step, donate_state=False)
-        measured = mapped(parallel.replicate(state), parallel.replicate(batch))
+        mapped = evaluation.mapped_eval_step(model, methods.rounded(method, precision))
+        measured = mapped(parallel.replicate(state.evaluated()), parallel.replicate(batch))
         return float(parallel.first_replica(measured).compute()["loss"])
 
     pools = jax.tree.map(lambda x: round_to(x, "int4"), state.variables["pools"])
@@ -154,17 +156,18 @@ def test_a_run_at_fewer_bits_is_handed_on_with_them(digits_dir, tmp_path):
     result = train_and_evaluate(config, tmp_path)
     found = trained.read(tmp_path)
     pools = jax.tree.map(lambda x: round_to(x, "int4"), found.variables["pools"])
-    rounded = found.run.method.materialize({**found.variables, "pools": pools})
+    method = methods.unrounded(found.run.method)
+    rounded = method.materialize({**found.variables, "pools": pools})
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
         *(found.params, rounded),
     )
-    exact = found.run.method.materialize(found.variables)
+    exact = method.materialize(found.variables)
     kernel = exact["classifier"]["kernel"]
     assert np.abs(kernel - found.params["classifier"]["kernel"]).max() > 1e-3
     # The exported file is what the run was evaluated as.
-    exported = shipping.from_run(tmp_path).at("int4")
-    measured = shipping.measured(exported, config.data)
+    exported = from_run.read_artifact(tmp_path).at("int4")
+    measured = from_run.with_accuracy(exported, config.data)
     assert measured.accuracy["accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-6)
 
 
@@ -197,4 +200,4 @@ def test_configurations_that_make_no_sense(digits_dir):
         ({"pool_precision": "int4", **dense}, "which has no pools"),
     ):
         with pytest.raises(ValueError, match=message):
-            digits_config(digits_dir, **changes)
+            Run.from_config(digits_config(digits_dir, **changes))

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.patches import Polygon
 from matplotlib.path import Path
 
-from smh_jax import Manifest, methods, models, plot
-from smh_jax.training import figures
+from smh_jax import Manifest, methods, models
+from smh_jax.training import figures, run_figures, trained
 from smh_jax.training.loop import train_and_evaluate
 from tests.small import TwoLayers, digits_config
 from tests.test_methods import synthetic_manifest
@@ -33,7 +33,7 @@ def test_ranks_of_layers_and_of_the_tiled_matrix():
     model = models.create("cifar_resnet8", num_classes=10, width_multiplier=0.5)
     manifest = Manifest.from_model(model, (1, 8, 8, 1))
     method = methods.create("smh", manifest, target_size=3000)
-    (rows, columns), rank = plot.matrix_of(method, manifest.num_hashed)
+    (rows, columns), rank = run_figures.matrix_of(method, manifest.num_hashed)
     assert rank == method.num_hash_pairs
     weights = [np.asarray(w) for w in method.generate(method.init_pools(jax.random.key(0)))]
     figure = figures.singular_values(manifest.hashed, weights, (rows, columns), rank)
@@ -53,7 +53,7 @@ def test_methods_without_a_matrix_are_tiled_into_a_square():
     for name, options in (("multi_hash", {}), ("smh", {"blocks": 2}), ("smh", {"index": "cyclic"})):
         extra = {"matrix_size": 20} if options.get("index") else {}
         method = methods.create(name, manifest, target_size=300, **options, **extra)
-        assert plot.matrix_of(method, 631) == ((26, 26), None)
+        assert run_figures.matrix_of(method, 631) == ((26, 26), None)
 
 
 def test_the_matrix_has_the_weights_in_their_places():
@@ -114,11 +114,11 @@ def test_scales_start_where_the_run_began(run, digits_dir, tmp_path):
         optimizer__schedule="constant",
     )  # fmt: skip
     train_and_evaluate(changed, tmp_path)
-    first, second = plot.trained.read(run), plot.trained.read(tmp_path)
+    first, second = trained.read(run), trained.read(tmp_path)
     np.testing.assert_array_equal(
-        np.concatenate(plot.starting_scales(second)), first.variables["scales"]
+        np.concatenate(run_figures.starting_scales(second)), first.variables["scales"]
     )
-    random = np.concatenate(plot.starting_scales(first))
+    random = np.concatenate(run_figures.starting_scales(first))
     np.testing.assert_array_equal(
         random, [float(t.initial.stddev > 0) for t in first.run.method.manifest.hashed]
     )
@@ -138,4 +138,4 @@ def test_models_of_another_kind():
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1))
     dense = methods.create("dense", manifest)
     assert not dense.manifest.hashed
-    assert plot.matrix_of(dense, manifest.num_hashed) == ((20, 20), None)
+    assert run_figures.matrix_of(dense, manifest.num_hashed) == ((20, 20), None)

@@ -13,8 +13,9 @@ from smh_jax import config as configs
 from smh_jax import data, models
 from smh_jax.manifest import Manifest
 from smh_jax.tpu_compiler import results
-from smh_jax.training import optim, program
-from smh_jax.training.run import build
+from smh_jax.training import optim
+from smh_jax.training.program import Program
+from smh_jax.training.run import Run
 from tests.conftest import ROOT
 
 IMAGENET_EXAMPLES = 1_281_167
@@ -49,8 +50,10 @@ def lower(file, text=""):
     )
     # The initial values, which take long to measure, do not enter the programs' shapes.
     shape = (1, *dataset.image_shape)
-    run = build(config, Manifest.from_model(model, shape, config.method.hashed, measure=False))
-    steps = program.build(run, num_examples=IMAGENET_EXAMPLES)
+    run = Run.from_config(
+        config, Manifest.from_model(model, shape, config.method.hashed, measure=False)
+    )
+    steps = Program.for_run(run, num_examples=IMAGENET_EXAMPLES)
     devices = jax.device_count()
 
     def on_devices(shape, dtype):
@@ -175,7 +178,7 @@ def test_arguments_choose_the_variant():
 )
 def test_bad_arguments(module, text, message):
     with pytest.raises(ValueError, match=message):
-        build(configs.from_config_dict(module.get_config(text)))
+        Run.from_config(configs.from_config_dict(module.get_config(text)))
 
 
 def test_a_core_takes_what_fits_it_by_the_tpu_compilers_word():
@@ -196,7 +199,7 @@ def test_a_core_takes_what_fits_it_by_the_tpu_compilers_word():
 def test_devices_that_the_recipe_is_not_for():
     config = resolve("imagenet_efficientnet", "variant=b6,target_size=5000000")
     with pytest.raises(ValueError, match="batch_norm_group_size=8 does not divide the 4 devices"):
-        build(config, num_devices=4)
+        Run.from_config(config, num_devices=4)
     message = "not divisible by the 24 devices times optimizer.accumulate_steps=4; use 2016 or 2112"
     with pytest.raises(ValueError, match=f"data.batch_size=2048 is {message}"):
-        build(config, num_devices=24)
+        Run.from_config(config, num_devices=24)

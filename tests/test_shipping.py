@@ -10,8 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import smh_jax
-from smh_jax.shipping import artifact
-from smh_jax.shipping import from_run as shipping
+from smh_jax.shipping import artifact, from_run
 from smh_jax.training import trained
 from smh_jax.training.loop import train_and_evaluate
 from tests.small import digits_config
@@ -69,7 +68,7 @@ def test_what_is_exported_are_the_averages(run):
 
     with Checkpoints(run[0], keep=2) as checkpoints:
         state = checkpoints.read()
-    exported = shipping.from_run(run[0]).stored
+    exported = from_run.read_artifact(run[0]).stored
     for group in ("pools", "stored"):
         averages = jax.tree.leaves(state["ema"]["variables"][group])
         last = jax.tree.leaves(state["variables"][group])

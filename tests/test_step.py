@@ -226,7 +226,9 @@ def test_evaluation_takes_the_averages():
 
     def loss(state):
         def step(state, batch):
-            return eval_step(state, batch, model=static["model"], method=static["method"])
+            return eval_step(
+                state.evaluated(), batch, model=static["model"], method=static["method"]
+            )
 
         mapped = parallel.map_replicas(step, donate_state=False)
         measured = parallel.first_replica(mapped(parallel.replicate(state), batch))

@@ -20,11 +20,11 @@ from smh_jax import config as configs
 from smh_jax import data, methods
 from smh_jax.config.errors import DivergedError
 from smh_jax.data import local_files
-from smh_jax.training import loop as train
-from smh_jax.training import metrics, parallel, program
+from smh_jax.training import metrics, parallel
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.loop import train_and_evaluate
-from smh_jax.training.run import build
+from smh_jax.training.program import Program
+from smh_jax.training.run import Run
 from tests.conftest import ROOT
 from tests.small import digits_config
 
@@ -120,44 +120,45 @@ def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir,
         }
     half = digits_config(digits_dir, **changes, epochs=6 / 22.453125)
     double = digits_config(digits_dir, **changes, epochs=12 / 22.453125)
-    assert train_and_evaluate(half, tmp_path / "two_parts")["steps"] == 6
-    first_half = final_state(tmp_path / "two_parts")
-    resumed = train_and_evaluate(double, tmp_path / "two_parts")
-    straight = train_and_evaluate(double, tmp_path / "one_part")
+    assert train_and_evaluate(half, tmp_path / "resumed")["steps"] == 6
+    first_half = final_state(tmp_path / "resumed")
+    resumed = train_and_evaluate(double, tmp_path / "resumed")
+    straight = train_and_evaluate(double, tmp_path / "straight")
     assert straight["steps"] == 12
     assert numbers(resumed) == numbers(straight)
-    assert_equal_states(final_state(tmp_path / "two_parts"), final_state(tmp_path / "one_part"))
+    assert_equal_states(final_state(tmp_path / "resumed"), final_state(tmp_path / "straight"))
     assert any(name.startswith("['ema']") for name in first_half) == (method == "dense")
     # The second half did change the state, and nothing of the first was lost.
     variable = next(name for name in first_half if name.startswith("['variables']"))
-    assert np.any(first_half[variable] != final_state(tmp_path / "one_part")[variable])
+    assert np.any(first_half[variable] != final_state(tmp_path / "straight")[variable])
     for name, epochs in (("config.1.json", half.epochs), ("config.json", double.epochs)):
-        assert json.loads((tmp_path / "two_parts" / name).read_text())["epochs"] == epochs
-    assert (tmp_path / "two_parts" / "result.1.json").exists()
+        assert json.loads((tmp_path / "resumed" / name).read_text())["epochs"] == epochs
+    assert (tmp_path / "resumed" / "result.1.json").exists()
+    with pytest.raises(
+        ValueError, match=r"ends at step 6, but the run in .* is already at step 12"
+    ):
+        train_and_evaluate(half, tmp_path / "resumed")
 
 
 def start(config, workdir):
-    """Starts a run in a process of its own, as the command does."""
-    code = (
-        "import json, sys\n"
-        "from smh_jax import config, train\n"
-        "result = train.train_and_evaluate(config.from_config_dict(json.load(sys.stdin)), "
-        f"{str(workdir)!r})\n"
-        "print('complete' if result else 'told to end')\n"
+    """Starts the command in a process of its own."""
+    path = workdir.with_suffix(".py")
+    path.write_text(
+        "import json\n"
+        "from smh_jax.config import from_config_dict, to_config_dict\n"
+        "def get_config():\n"
+        f"    content = json.loads({json.dumps(configs.to_json_dict(config))!r})\n"
+        "    return to_config_dict(from_config_dict(content))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
+    command = ["-m", "smh_jax.main", f"--config={path}", f"--workdir={workdir}"]
+    return subprocess.Popen(
+        [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    process.stdin.write(json.dumps(configs.to_json_dict(config)))
-    process.stdin.close()
-    process.stdin = None
-    return process
 
 
 def wait_for(condition, process, seconds=120):
@@ -175,28 +176,35 @@ def saved_steps(workdir):
     )
 
 
+@pytest.fixture(scope="module")
+def undisturbed(digits_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    config = digits_config(digits_dir, epochs=100 / 22.453125, log_every_steps=50)
+    return config, workdir, train_and_evaluate(config, workdir)
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-def test_a_run_that_is_ended_goes_on(signal_number, digits_dir, tmp_path):
-    config = digits_config(digits_dir, epochs=120 / 22.453125, log_every_steps=20)
+def test_a_run_that_is_ended_resumes(signal_number, undisturbed, tmp_path):
+    config, whole, whole_result = undisturbed
     workdir = tmp_path / "disturbed"
     process = start(config, workdir)
     wait_for(lambda: any(step >= 8 for step in saved_steps(workdir)), process)
     process.send_signal(signal_number)
-    output, errors = process.communicate(timeout=60)
-    at = saved_steps(workdir)[-1]
-    assert at < 120
+    _, errors = process.communicate(timeout=60)
+    reached = saved_steps(workdir)[-1]
+    assert reached < 100
     assert not (workdir / "result.json").exists()
-    if signal_number == signal.SIGTERM:
-        assert (process.returncode, output) == (0, "told to end\n"), errors[-4000:]
-    else:
-        assert process.returncode == -signal.SIGKILL
+    # 75 says that the same command resumes the run; see `smh_jax.main`.
+    assert process.returncode == {signal.SIGTERM: 75}.get(signal_number, -signal_number), errors
     resumed = train_and_evaluate(config, workdir)
-    undisturbed = train_and_evaluate(config, tmp_path / "undisturbed")
-    assert numbers(resumed) == numbers(undisturbed)
-    assert_equal_states(final_state(workdir), final_state(tmp_path / "undisturbed"))
-    assert [row["step"] for row in rows(workdir)] == [
-        row["step"] for row in rows(tmp_path / "undisturbed")
-    ]
+    assert numbers(resumed) == numbers(whole_result)
+    assert_equal_states(final_state(workdir), final_state(whole))
+    # What was measured before the end, but not yet logged, is not lost.
+    speed = {"steps_per_second": 0}
+    assert [row | speed for row in rows(workdir)] == [row | speed for row in rows(whole)]
+    losses = [row["train_loss"] for row in rows(whole)]
+    assert len(losses) == 2
+    assert losses[0] != losses[1]
 
 
 def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_python):
@@ -207,9 +215,10 @@ def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_p
         (tmp_path / "config.json").write_text(json.dumps(configs.to_json_dict(config)))
         code = (
             "import json, jax\n"
-            "from smh_jax import config, train\n"
+            "from smh_jax import config\n"
+            "from smh_jax.training import loop\n"
             f"content = json.load(open({str(tmp_path / 'config.json')!r}))\n"
-            f"train.train_and_evaluate(config.from_config_dict(content), {str(workdir)!r})\n"
+            f"loop.train_and_evaluate(config.from_config_dict(content), {str(workdir)!r})\n"
             "print(jax.device_count())\n"
         )
         assert run_python("-c", code, devices=devices).stdout.split()[-1] == str(devices)
@@ -222,6 +231,37 @@ def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_p
         assert last["test_loss"] == pytest.approx(alone["test_loss"], rel=2e-3)
     losses = [row["train_loss"] for row in found[1]]
     assert max(losses) > 1.02 * min(losses)
+
+
+def test_a_run_resumes_on_other_devices_with_as_many_microbatches(digits_dir, tmp_path, run_python):
+    changes = {"optimizer__schedule": "constant", "log_every_steps": 1}
+    begun = digits_config(digits_dir, **changes, epochs=2 / 22.453125)
+    whole = dataclasses.replace(begun, epochs=4 / 22.453125)
+    code = "import json\nfrom smh_jax import config\nfrom smh_jax.training import loop\n"
+    for config, name in ((begun, "resumed"), (whole, "whole")):
+        content = json.dumps(configs.to_json_dict(config))
+        code += (
+            f"content = config.from_config_dict(json.loads({content!r}))\n"
+            f"loop.train_and_evaluate(content, {str(tmp_path / name)!r})\n"
+        )
+    run_python("-c", code, devices=2)
+    message = (
+        r"cut into 2 microbatches so far, and is into 1 here \(1 devices, "
+        r"optimizer\.accumulate_steps=1\).*use --config\.optimizer\.accumulate_steps=2"
+    )
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(whole, tmp_path / "resumed")
+    optimizer = dataclasses.replace(whole.optimizer, accumulate_steps=2)
+    train_and_evaluate(dataclasses.replace(whole, optimizer=optimizer), tmp_path / "resumed")
+    straight, resumed = (
+        [row["train_loss"] for row in rows(tmp_path / name)] for name in ("whole", "resumed")
+    )
+    np.testing.assert_allclose(resumed, straight, rtol=1e-5)
+    assert len(straight) == 4
+    # Another cut gives other losses: local batch norm sees other shares.
+    other = tmp_path / "other"
+    train_and_evaluate(whole, other)
+    assert not np.allclose([row["train_loss"] for row in rows(other)], straight, rtol=1e-5)
 
 
 def test_evaluation_counts_exactly_the_examples_that_are_there():
@@ -259,41 +299,45 @@ def test_the_evaluation_does_not_depend_on_its_batch(eval_batch_size, whole, dig
     assert again["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
 
 
-def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(digits_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        # The gradient of the only step is finite, and the state after it is not.
+        (1, r"variables/pools/u is not finite after step 1; last good checkpoint: none was saved"),
+        (2, r"loss=nan at step 2; last good checkpoint: none was saved"),
+    ],
+)
+def test_a_run_that_diverges_ends_in_an_error(steps, message, digits_dir, tmp_path):
     config = digits_config(
         digits_dir,
-        optimizer__learning_rate=0.1,
+        optimizer__learning_rate=1e39,
         optimizer__schedule="constant",
-        epochs=8 / 22.453125,
+        epochs=steps / 22.453125,
     )
-    train_and_evaluate(config, tmp_path)
-    good = final_state(tmp_path)
-    # The same run goes on with a state in which one variable is no longer finite.
-    run = build(config)
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        from smh_jax.training import optim, step
+    with pytest.raises(DivergedError, match=message):
+        train_and_evaluate(config, tmp_path)
+    assert saved_steps(tmp_path) == []
+    assert not (tmp_path / "result.json").exists()
 
-        optimizer = optim.create(config.optimizer, lambda _: 0.1)
-        state = step.init_state(run.model, run.method, optimizer, run.input_shape, config.seed)
+
+def test_only_finite_states_are_saved(whole):
+    config, workdir, _ = whole
+    state = Program.for_run(Run.from_config(config), num_examples=1437).init_state()
+    before = saved_steps(workdir)
+    with Checkpoints(workdir, keep=2) as checkpoints:
         state, progress = checkpoints.restore(state)
         state.variables["scales"] = np.full_like(state.variables["scales"], np.nan)
-        checkpoints.save(state.replace(step=np.int32(9)), progress)
-    longer = dataclasses.replace(config, epochs=20 / 22.453125)
-    with pytest.raises(DivergedError, match=r"loss=nan at step 10; last good checkpoint: .*/9"):
-        train_and_evaluate(longer, tmp_path)
-    assert saved_steps(tmp_path)[-1] == 9
-    assert all(np.all(np.isfinite(leaf)) for leaf in good.values())
-    assert not (tmp_path / "result.json").exists() or (
-        json.loads((tmp_path / "result.json").read_text())["steps"] == 8
-    )
+        with pytest.raises(DivergedError, match=r"variables/scales .*good checkpoint: .*/11\."):
+            checkpoints.save(state.replace(step=np.int32(12)), progress)
+    assert saved_steps(workdir) == before
 
 
 def test_a_checkpoint_of_another_structure_is_refused(digits_dir, tmp_path):
     config = digits_config(digits_dir, epochs=4 / 22.453125)
     train_and_evaluate(config, tmp_path)
     # As another version of the code would, under the same configuration.
-    run = build(config)
-    steps = program.build(run, num_examples=1437)
+    run = Run.from_config(config)
+    steps = Program.for_run(run, num_examples=1437)
     state = steps.init_state()
     state.variables["pools"].pop("u")
     state.variables["scales"] = np.zeros(3, np.float32)
@@ -306,7 +350,7 @@ def test_a_checkpoint_of_another_structure_is_refused(digits_dir, tmp_path):
     )
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(ValueError, match=message):
-        train_and_evaluate(dataclasses.replace(config, epochs=1.0), tmp_path)
+        train_and_evaluate(config, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
     assert saved_steps(tmp_path) == [4, 5]
 
@@ -316,24 +360,24 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.events = []
-        build_program, first_replica = program.build, parallel.first_replica
+        for_run, first_replica = Program.for_run, parallel.first_replica
 
-        def built(*args, **options):
-            made = build_program(*args, **options)
+        def recorded(*args, **options):
+            program = for_run(*args, **options)
 
             def train_step(state, batch):
-                state, measured = made.train_step(state, batch)
+                state, measured = program.train_step(state, batch)
                 self.events.append("dispatch")
                 return state, measured
 
-            return dataclasses.replace(made, train_step=train_step)
+            return dataclasses.replace(program, train_step=train_step)
 
         def fetched(tree):
             if isinstance(tree, metrics.Training):
                 self.events.append("read")
             return first_replica(tree)
 
-        monkeypatch.setattr(train, "build_program", built)
+        monkeypatch.setattr(Program, "for_run", recorded)
         monkeypatch.setattr(parallel, "first_replica", fetched)
 
     def ahead(self):
@@ -402,25 +446,21 @@ def test_a_workdir_of_another_run_is_refused(whole, digits_dir):
         ({"model__name": "cifar_resnet14"}, r"model.name: 'cifar_resnet8' there, 'cifar_resnet14'"),
         ({"method__target_size": 2000}, "method.target_size: 1900 there, 2000 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
+        # Under this schedule the rates of all steps would change.
+        ({"epochs": 1.0}, "epochs: 0.5 there, 1.0 here.*'one_cycle' every step's rate follows"),
     ):
         with pytest.raises(ValueError, match=message):
             train_and_evaluate(digits_config(digits_dir, **changes), workdir)
     assert {path: path.read_bytes() for path in workdir.glob("*.json*")} == before
 
 
-def test_a_shorter_training_than_was_done_is_refused(whole):
-    config, workdir, _ = whole
-    with pytest.raises(ValueError, match="already at step 11"):
-        train_and_evaluate(dataclasses.replace(config, epochs=0.1), workdir)
-    assert json.loads((workdir / "config.json").read_text())["epochs"] == config.epochs
-
-
 def test_a_manifest_of_other_weights_is_refused(whole, digits_dir, tmp_path):
     config, _, _ = whole
-    other = build(digits_config(digits_dir, model__name="cifar_resnet14"))
+    other = Run.from_config(digits_config(digits_dir, model__name="cifar_resnet14"))
     with pytest.raises(ValueError, match="describes other tensors than the model has"):
-        build(config, other.method.manifest)
-    assert build(config, build(config).method.manifest) == build(config)
+        Run.from_config(config, other.method.manifest)
+    run = Run.from_config(config)
+    assert Run.from_config(config, run.method.manifest) == run
 
 
 def test_a_workdir_with_unexplained_checkpoints_is_refused(digits_dir, tmp_path):

@@ -10,6 +10,7 @@ from clu import metric_writers
 from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
+from smh_jax.training import rows
 from smh_jax.training.workdir import Workdir
 
 
@@ -38,16 +39,16 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     assert workdir.result() is None
     workdir.describe(config, manifest)
     assert workdir.check(config) == manifest
-    writer = workdir.metric_writer(0)
+    writer = rows.metric_writer(workdir.path, 0)
     for step in range(1, 6):
         writer.write_scalars(step, {"train_loss": 1.0 / step})
         writer.flush()
-    writer = workdir.metric_writer(3)
+    writer = rows.metric_writer(workdir.path, 3)
     writer.write_scalars(4, {"train_loss": 7.0})
     writer.flush()
-    rows = (workdir.path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4]
-    assert json.loads(rows[-1])["train_loss"] == 7.0
+    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    assert json.loads(lines[-1])["train_loss"] == 7.0
     workdir.write_result({"steps": 5})
     workdir.write_result({"steps": 6})
     assert workdir.result() == {"steps": 6}

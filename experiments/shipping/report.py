@@ -52,11 +52,11 @@ def measure(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _exports(folder: pathlib.Path, precisions: tuple[str, ...]) -> dict[str, Any]:
     """Bytes and accuracy of a run's artifact by precision."""
-    artifact = shipping.from_run(folder)
+    artifact = shipping.read_artifact(folder)
     data = shipping.dataset_of(artifact, None)
     made = {}
     for precision in precisions:
-        one = shipping.measured(artifact.at(precision), data)
+        one = shipping.with_accuracy(artifact.at(precision), data)
         size = len(artifacts.encode(one))
         made[precision] = {"bytes": size, "accuracy": one.accuracy["accuracy"]}
     return made

@@ -1,27 +1,24 @@
 """Typed configurations, and the strict way to them from config files and command lines."""
 
+from smh_jax.config.dicts import from_config_dict, to_config_dict, to_json_dict
+from smh_jax.config.resuming import changes_on_resume, differences
 from smh_jax.config.schema import (
-    CHANGEABLE,
     Config,
     DataConfig,
     DistillationConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
-    differences,
-    from_config_dict,
-    to_config_dict,
-    to_json_dict,
 )
 
 __all__ = [
-    "CHANGEABLE",
     "Config",
     "DataConfig",
     "DistillationConfig",
     "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "changes_on_resume",
     "differences",
     "from_config_dict",
     "to_config_dict",

@@ -1,20 +1,12 @@
-"""The typed configuration of a run, and the strict way from and to ml-collections config dicts.
+"""The typed configuration of a run.
 
-Config files build a `Config` and hand out its config dict; the trainer turns the dict, after
-command-line overrides, back into a `Config`. Values are base values: learning rates per 256
-examples, durations in epochs. Whatever follows from several of them is derived when a run starts.
+Values are base values: learning rates per 256 examples, durations in epochs. Whatever follows from
+several of them is derived when a run starts.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
-
-import ml_collections
-from ml_collections import config_dict
-
-from smh_jax.config.names import check_known
 
 
 def _choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -258,11 +250,6 @@ class Config:
     def __post_init__(self) -> None:
         _choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
         _choice("pool_precision", self.pool_precision, ("float32", "bfloat16", "int8", "int4"))
-        if self.pool_precision != "float32" and self.method.name == "dense":
-            raise ValueError(
-                f"pool_precision={self.pool_precision!r} must be 'float32' for method 'dense', "
-                "which has no pools"
-            )
         for field in (
             *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"),
             "batch_norm_group_size",
@@ -271,118 +258,3 @@ class Config:
         for field in ("epochs", "eval_every_epochs"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field}={getattr(self, field)} must be above 0")
-
-
-# Fields in which a run that goes on in its workdir may differ from how it began: they change how
-# long it trains and what it writes, never what a step computes.
-CHANGEABLE = (
-    "epochs",
-    "log_every_steps",
-    "eval_every_epochs",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "data.data_dir",
-    "data.eval_batch_size",
-    "data.skip_corrupt",
-)
-
-
-def to_config_dict(config: Config) -> ml_collections.ConfigDict:
-    """A locked config dict with every field, whose types command-line overrides must keep."""
-    # Through the typed reader, which makes a 60 of a float field 60.0: the type of an override.
-    config = from_config_dict(to_json_dict(config))
-    return ml_collections.ConfigDict(_to_dict(config)).lock()
-
-
-def _to_dict(config: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(type(config))
-    content = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _to_dict(value)
-        elif isinstance(value, Mapping):
-            value = {key: _placeholder(v, str) if v is None else v for key, v in value.items()}
-        elif value is None:
-            value = _placeholder(value, _without_none(hints[field.name]))
-        content[field.name] = value
-    return content
-
-
-def _placeholder(value: None, kind: type) -> Any:
-    # Of a None, a config dict would otherwise not know which type an override may have.
-    return config_dict.placeholder(kind)
-
-
-def _without_none(hint: Any) -> type:
-    return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-
-
-def from_config_dict(content: Mapping[str, Any]) -> Config:
-    """The typed configuration of a config dict (or of the content of a run's config.json).
-
-    Raises:
-        ValueError: for an unknown, missing or ill-typed field; the message names it.
-    """
-    if isinstance(content, ml_collections.ConfigDict):
-        content = content.to_dict()
-    return _from_dict(Config, content, prefix="")
-
-
-def _from_dict(kind: type, content: Any, prefix: str) -> Any:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"config field {prefix[:-1]}={content!r} must be a dict")
-    hints = typing.get_type_hints(kind)
-    for name in content:
-        check_known(f"config field {prefix}{name}", name, hints)
-    values = {}
-    for field in dataclasses.fields(kind):
-        path = prefix + field.name
-        if field.name in content:
-            values[field.name] = _convert(hints[field.name], content[field.name], path)
-        elif field.default is field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"config field {path} is missing")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _from_dict(hint, value, prefix=path + ".")
-    if typing.get_origin(hint) is types.UnionType:
-        return None if value is None else _convert(_without_none(hint), value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(float, item, path) for item in value)
-    kind = typing.get_origin(hint) or hint
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"config field {path}={value!r} must be of type {kind.__name__}")
-    if isinstance(value, Mapping):
-        # JSON has no tuples.
-        return {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
-    return value
-
-
-def to_json_dict(config: Config) -> dict[str, Any]:
-    """The content of a run's config.json; `from_config_dict` reads it back."""
-    return dataclasses.asdict(config)
-
-
-def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configs differ, by dotted name, with both values."""
-    ours, theirs = _flatten(to_json_dict(one)), _flatten(to_json_dict(other))
-    return {
-        name: (ours.get(name), theirs.get(name))
-        for name in {**ours, **theirs}
-        if ours.get(name) != theirs.get(name)
-    }
-
-
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

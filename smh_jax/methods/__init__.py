@@ -9,6 +9,7 @@ from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
 from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.multi_hash import MultiHash
+from smh_jax.methods.rounded import Rounded, rounded, unrounded
 from smh_jax.methods.smh import SMH
 from smh_jax.methods.tensor_ring import TensorRing
 from smh_jax.methods.tensor_train import TensorTrain
@@ -22,6 +23,7 @@ __all__ = [
     "LowRank",
     "Method",
     "MultiHash",
+    "Rounded",
     "TensorRing",
     "TensorTrain",
     "Tucker",
@@ -29,6 +31,8 @@ __all__ = [
     "create",
     "default_options",
     "names",
+    "rounded",
+    "unrounded",
 ]
 
 

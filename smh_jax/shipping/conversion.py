@@ -13,10 +13,10 @@ from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.shipping import params_file
-from smh_jax.training import program, trained
+from smh_jax.training import trained
 from smh_jax.training.checkpoint import Checkpoints
-from smh_jax.training.monitor import Stopwatch
-from smh_jax.training.run import Run, build
+from smh_jax.training.program import Program
+from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
 
 
@@ -28,12 +28,12 @@ def relative_errors(method: Method, variables: Variables, params: Params) -> dic
         variables: of the method.
         params: the tree that `materialize` should give.
     """
-    made = method.manifest.leaves(jax.jit(method.materialize)(variables))
+    generated = method.manifest.leaves(jax.jit(method.materialize)(variables))
     wanted = method.manifest.leaves(params)
     errors = {}
     for name, leaf in wanted.items():
         exact = np.asarray(leaf, np.float64)
-        error = np.linalg.norm(np.asarray(made[name], np.float64) - exact)
+        error = np.linalg.norm(np.asarray(generated[name], np.float64) - exact)
         errors[name] = float(error / (np.linalg.norm(exact) or 1.0)) if error else 0.0
     return errors
 
@@ -47,9 +47,9 @@ def of_run(
         workdir: of the trained run.
         method: of the new run.
     """
-    found = trained.read(workdir)
-    config = dataclasses.replace(found.config, method=method, init_from=None)
-    return build(config, num_devices=1), found.params, found.model_state
+    source = trained.read(workdir)
+    config = dataclasses.replace(source.config, method=method, init_from=None)
+    return Run.from_config(config, num_devices=1), source.params, source.model_state
 
 
 def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
@@ -58,14 +58,14 @@ def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
     Raises:
         ValueError: if the file cannot be read, or is of another model.
     """
-    run = build(dataclasses.replace(config, batch_norm="local"), num_devices=1)
+    run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
     collections = params_file.read(path)
     params = collections.pop("params")
-    like = jax.eval_shape(program.build(run, num_examples=1).init_state).model_state
+    like = jax.eval_shape(Program.for_run(run, num_examples=1).init_state).model_state
     model_state = {name: collections.get(name) for name in like}
-    wanted, found = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, model_state)
-    if wanted != found:
-        wrong = [name for name in wanted if wanted[name] != found[name]]
+    wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, model_state)
+    if wanted != given:
+        wrong = [name for name in wanted if wanted[name] != given[name]]
         raise ValueError(
             f"params={path} has no {', '.join(wrong)} such as model "
             f"{config.model.name!r} needs: save all of its collections"
@@ -101,11 +101,11 @@ def convert(
     variables = run.method.fit(params)
     errors = relative_errors(run.method, variables, params)
     errors = {tensor.name: errors[tensor.name] for tensor in run.method.manifest.hashed}
-    state = program.build(run, num_examples=1).init_state()
+    state = Program.for_run(run, num_examples=1).init_state()
     state = state.starting_from(variables, model_state)
     folder.describe(run.config, run.method.manifest)
     with Checkpoints(folder.path, keep=1) as checkpoints:
-        checkpoints.save(state, Stopwatch().progress())
+        checkpoints.save(state, progress={})
     summary = {name: n for name, n in run.method.summary.items() if name.startswith("num_")}
     content = {"source": source, **summary, "relative_errors": errors}
     write_json(folder.path / "conversion.json", content)

@@ -4,36 +4,36 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from absl import logging
 
 import smh_jax
-from smh_jax import data
+from smh_jax import methods
 from smh_jax.config import DataConfig, from_config_dict, to_json_dict
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping.artifact import Artifact
-from smh_jax.training import trained
+from smh_jax.training import evaluation, trained
 from smh_jax.training.workdir import Workdir
 
 
-def from_run(workdir: str | os.PathLike[str]) -> Artifact:
+def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
     """The latest state of a run as an artifact; the averages of a run that keeps them.
+
+    Its pools are those that were trained, of whatever precision: `Artifact.at` rounds them.
 
     Raises:
         ValueError: if there is no trained run.
     """
-    found = trained.read(workdir)
-    config, dataset = found.config, found.run.dataset
+    source = trained.read(workdir)
+    config, dataset = source.config, source.run.dataset
     result = Workdir(workdir).result() or {}
-    if result.get("steps") != found.step:
-        logging.warning("the run is not complete: this is its step %d", found.step)
+    if result.get("steps") != source.step:
+        logging.warning("the run is not complete: this is its step %d", source.step)
         result = {}
     return Artifact(
-        method=found.run.method,
-        stored=found.variables,
-        model_state=found.model_state,
+        method=methods.unrounded(source.run.method),
+        stored=source.variables,
+        model_state=source.model_state,
         model=artifacts.ModelSpec(
             config.model.name, dataset.num_classes, dict(config.model.options)
         ),
@@ -46,7 +46,7 @@ def from_run(workdir: str | os.PathLike[str]) -> Artifact:
         class_names=dataset.class_names,
         provenance={
             "config": to_json_dict(config),
-            "steps": found.step,
+            "steps": source.step,
             "test_accuracy": result.get("test_accuracy"),
             "command": result.get("command"),
             "versions": result.get("versions") or {"smh_jax": smh_jax.__version__},
@@ -55,22 +55,13 @@ def from_run(workdir: str | os.PathLike[str]) -> Artifact:
     )
 
 
-def test_batches(config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of the evaluation split, once."""
-    dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
-    split = data.load(dataset, config.eval_split, config.data_dir)
-    return data.eval_batches(
-        split,
-        dataset.normalization,
-        batch_size=config.eval_batch_size,
-        skip_corrupt=config.skip_corrupt,
+def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
+    """The artifact with its accuracy on the evaluation split of a dataset."""
+    measured = evaluation.evaluate_variables(
+        artifact.module, artifact.method, artifact.variables, artifact.model_state, config
     )
-
-
-def measured(artifact: Artifact, config: DataConfig) -> Artifact:
-    """The artifact with its accuracy on the evaluation split."""
-    found = artifacts.evaluate(artifact, test_batches(config))
-    accuracy = {"dataset": config.name, "split": config.eval_split, **found}
+    measured["examples"] = int(measured["examples"])
+    accuracy = {"dataset": config.name, "split": config.eval_split, **measured}
     return dataclasses.replace(artifact, accuracy=accuracy)
 
 
@@ -81,29 +72,28 @@ def precisions(artifact: Artifact) -> tuple[str, ...]:
     return artifacts.PRECISIONS
 
 
-def table(artifact: Artifact, config: DataConfig | None, compress: bool) -> dict[str, Artifact]:
-    """Prints precision, bytes and test accuracy, row by row.
+def at_every_precision(
+    artifact: Artifact, config: DataConfig | None, compress: bool
+) -> dict[str, Artifact]:
+    """The artifact at each precision; prints precision, bytes and test accuracy, row by row.
 
     Args:
         artifact: the model.
-        config: of the test set; None does not measure.
+        config: of the test set on which each is measured; None does not measure.
         compress: whether the bytes are those of compressed files.
-
-    Returns:
-        The artifact at each precision, with its accuracy.
     """
     row = "{:<10} {:>14} {:>14}".format
     print(row("precision", "bytes", "test accuracy"), flush=True)
-    made = {}
+    by_precision = {}
     for precision in precisions(artifact):
-        one = artifact.at(precision)
+        reduced = artifact.at(precision)
         if config is not None:
-            one = measured(one, config)
-        made[precision] = one
-        accuracy = f"{one.accuracy['accuracy']:.2%}" if one.accuracy else "-"
-        size = len(artifacts.encode(one, compress=compress))
+            reduced = with_accuracy(reduced, config)
+        by_precision[precision] = reduced
+        accuracy = f"{reduced.accuracy['accuracy']:.2%}" if reduced.accuracy else "-"
+        size = len(artifacts.encode(reduced, compress=compress))
         print(row(precision, f"{size:,}", accuracy), flush=True)
-    return made
+    return by_precision
 
 
 def dataset_of(artifact: Artifact, data_dir: str | None) -> DataConfig:

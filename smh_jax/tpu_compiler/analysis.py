@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from smh_jax.config import Config, from_config_dict, to_json_dict
 from smh_jax.tpu_compiler import hlo, topology
-from smh_jax.training import program
-from smh_jax.training.run import build
+from smh_jax.training.program import Program
+from smh_jax.training.run import Run
 
 # Enters the program as constants of the learning rate alone; data need not be there.
 _NUM_EXAMPLES = 1_281_167
@@ -184,11 +184,12 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
         to: whose cores it is mapped over.
     """
     cores = len(to.devices)
-    run = build(config, num_devices=cores)
-    made = program.build(run, _NUM_EXAMPLES, devices=to.devices)
+    run = Run.from_config(config, num_devices=cores)
+    program = Program.for_run(run, _NUM_EXAMPLES, devices=to.devices)
     per_core = config.data.batch_size // cores
     state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype), jax.eval_shape(made.init_state)
+        lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype),
+        jax.eval_shape(program.init_state),
     )
     batch = {
         "image": jax.ShapeDtypeStruct(
@@ -205,7 +206,7 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
         "num_variables": run.method.num_variables,
         "num_weights": run.method.manifest.num_weights,
     }
-    return made.train_step.lower(state, batch), facts
+    return program.train_step.lower(state, batch), facts
 
 
 def _laid_out(dump: pathlib.Path) -> str | None:

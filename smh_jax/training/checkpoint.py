@@ -1,6 +1,7 @@
 """Checkpoints of a run, by orbax: complete or absent, whenever the process ends."""
 
-from typing import Any
+import math
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -8,10 +9,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 import smh_jax
-from smh_jax.config.errors import PeerError
-from smh_jax.training.step import TrainState
+from smh_jax.config.errors import DivergedError, PeerError
 
 _WRITTEN_BY = "smh_jax"
+State = TypeVar("State")
 
 
 class Checkpoints:
@@ -49,24 +50,51 @@ class Checkpoints:
         """Step of the latest complete checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """Saves an unreplicated state and a JSON-able dict; writes in the background."""
+    def describe_latest(self) -> str:
+        """Where the latest checkpoint lies, all of which is finite; waits until it is written."""
+        self.wait()
+        step = self.latest_step
+        return "none was saved" if step is None else str(self.directory / str(step))
+
+    def save(self, state: State, progress: dict[str, Any]) -> None:
+        """Saves an unreplicated state and a JSON-able dict; writes in the background.
+
+        Raises:
+            DivergedError: if a number of the state is not finite; nothing is saved then.
+        """
         step = int(state.step)
         if step == self.latest_step:
             return
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+                state=ocp.args.StandardSave(self.check_finite(state)),
                 progress=ocp.args.JsonSave(progress | {_WRITTEN_BY: smh_jax.__version__}),
             ),
         )
+
+    def check_finite(self, state: State) -> State:
+        """The state as NumPy arrays, all of whose numbers are finite.
+
+        Raises:
+            DivergedError: if one is not; the message names it and the last good checkpoint.
+        """
+        state = jax.tree.map(np.asarray, state)
+        for name, leaf in named_leaves(state).items():
+            # The sum is finite where all is: float64 does not overflow on sums of float32.
+            if not math.isfinite(np.sum(leaf, dtype=np.float64)):
+                raise DivergedError(
+                    f"{name} is not finite after step {int(state.step)}; last good checkpoint: "
+                    f"{self.describe_latest()}. A lower optimizer.learning_rate or "
+                    "optimizer.clip_norm may help"
+                )
+        return state
 
     def wait(self) -> None:
         """Returns when what was saved is complete on disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, like: State) -> tuple[State, dict[str, Any]]:
         """The latest state, on the host, and its dict.
 
         Args:
@@ -99,19 +127,25 @@ class Checkpoints:
         return self._manager.restore(self.latest_step, args=args).state
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their paths with slashes, in the tree's order.
+
+    The names of a tuple's leaves are those of a list's, which a restored tuple becomes.
+    """
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
 def _differences(saved: Any, wanted: Any) -> list[str]:
     """What keeps a saved tree, of which the metadata are given, from being restored as another."""
-    there, here = _describe(saved), _describe(wanted)
+    there, here = (
+        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(tree).items()}
+        for tree in (saved, wanted)
+    )
     return [
         f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
     ]
-
-
-def _describe(tree: Any) -> dict[str, str]:
-    """Shape and dtype of each leaf by its name."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }

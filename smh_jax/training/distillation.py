@@ -8,10 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from smh_jax.config import DistillationConfig
+from smh_jax.training import forward, trained
+from smh_jax.training.run import Run
+
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """What a step knows of its teacher beside the weights.
+    """What a step knows of its teacher besides the weights.
 
     Attributes:
         model: the teacher, applied as in evaluation to the images that the student sees.
@@ -34,8 +38,9 @@ class Distillation:
             teacher: collections of the teacher's model.
             images: of the batch.
         """
-        target = jax.lax.stop_gradient(self.model.apply(teacher, images, train=False))
-        divergence = softened_divergence(logits, target, self.temperature)
+        state = {name: teacher[name] for name in teacher if name != "params"}
+        target = forward.logits_of_params(self.model, teacher["params"], state, images)
+        divergence = softened_divergence(logits, jax.lax.stop_gradient(target), self.temperature)
         return (1 - self.weight) * loss + self.weight * divergence
 
 
@@ -47,3 +52,36 @@ def softened_divergence(logits: jax.Array, teacher: jax.Array, temperature: floa
     student = jax.nn.log_softmax(logits / temperature)
     target = jax.nn.log_softmax(teacher / temperature)
     return jnp.square(temperature) * optax.losses.kl_divergence_with_log_targets(student, target)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained model to learn from.
+
+    Attributes:
+        distillation: its module, and how it is learned from.
+        collections: its 'params', made once, and its batch statistics.
+    """
+
+    distillation: Distillation
+    collections: dict[str, Any]
+
+
+def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
+    """The run of `config.teacher` with its weights made, or None.
+
+    Raises:
+        ValueError: unless it sees the same images and knows the same classes as the student.
+    """
+    if config.teacher is None:
+        return None
+    run = trained.read(config.teacher)
+    if run.run.dataset != student.dataset:
+        raise ValueError(
+            f"distillation.teacher={config.teacher} must have been trained on the same images: "
+            f"{run.run.dataset} there, {student.dataset} here"
+        )
+    return Teacher(
+        Distillation(run.run.local_model, config.temperature, config.weight),
+        {"params": run.params, **run.model_state},
+    )

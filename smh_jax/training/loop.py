@@ -1,30 +1,29 @@
 """The training loop, top to bottom."""
 
-import collections
+import functools
 import importlib.metadata
-import math
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 from absl import logging
-from clu import metric_writers, periodic_actions
+from clu import metric_writers
 
 import smh_jax
-from smh_jax import config as configs
 from smh_jax import data
-from smh_jax.training import metrics, parallel, processes, trained
+from smh_jax.config import Config, from_config_dict
+from smh_jax.training import evaluation, parallel, processes, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
-from smh_jax.training.monitor import STEPS_AHEAD, Monitor, Stopwatch, mean
+from smh_jax.training.distillation import load_teacher
+from smh_jax.training.monitor import Monitor
 from smh_jax.training.program import Program
-from smh_jax.training.program import build as build_program
-from smh_jax.training.run import Run, build
+from smh_jax.training.run import Run
 from smh_jax.training.step import TrainState
 from smh_jax.training.workdir import Workdir
 
@@ -33,9 +32,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "numpy
 
 
 def train_and_evaluate(
-    config: configs.Config | ml_collections.ConfigDict, workdir: str | os.PathLike[str]
+    config: Config | ml_collections.ConfigDict, workdir: str | os.PathLike[str]
 ) -> dict[str, Any] | None:
-    """Trains, evaluates and saves a run, going on where an earlier call on the workdir ended.
+    """Trains, evaluates and saves a run, resuming where an earlier call on the workdir ended.
 
     Args:
         config: what to train.
@@ -47,181 +46,218 @@ def train_and_evaluate(
 
     Raises:
         ValueError: if the configuration, the data or the workdir is not fit to be trained with.
-        DivergedError: if the loss is not finite; the message names the last good checkpoint.
+        DivergedError: if the loss or the state is not finite; it names the last good checkpoint.
         PeerError: if another process of the run has ended.
     """
-    if not isinstance(config, configs.Config):
-        config = configs.from_config_dict(config)
-    processes.check_same("the configuration", repr(config))
-    is_first = jax.process_index() == 0
+    if not isinstance(config, Config):
+        config = from_config_dict(config)
     folder = Workdir(workdir)
-    manifest = folder.check(config)
-    source = None if Checkpoints.any_in(folder.path) else trained.first_run(config)
-    if manifest is None and source is not None:
-        manifest = source.run.method.manifest
-    run = build(config, manifest)
-    teacher = trained.teacher(config.distillation, run)
-    train_split, eval_split = processes.first_before_others(
-        lambda: [
-            data.load(run.dataset, split, config.data.data_dir)
-            for split in (config.data.train_split, config.data.eval_split)
-        ]
-    )
-    program = build_program(run, train_split.num_examples, teacher=teacher)
-    num_steps = program.num_steps
-    eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
-    state = program.init_state()
-
+    run, initial = _set_up(config, folder)
+    train_split, eval_split = _load_splits(run)
+    teacher = load_teacher(config.distillation, run)
+    program = Program.for_run(run, train_split.num_examples, teacher=teacher)
     with (
         Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
         processes.failures_of_peers(),
         processes.told_to_end() as told_to_end,
     ):
-        stopwatch = Stopwatch()
-        processes.check_same(
-            f"the latest checkpoint in workdir={folder.path}", repr(checkpoints.latest_step)
-        )
-        if checkpoints.latest_step is not None:
-            state, progress = checkpoints.restore(state)
-            stopwatch = Stopwatch(**progress)
-            logging.info("going on from step %d", state.step)
-        elif source is not None:
-            state = state.starting_from(source.variables, source.model_state)
+        state, progress = _first_state(run, program, checkpoints, initial)
         first_step = int(state.step)
-        if first_step > num_steps:
-            raise ValueError(
-                f"epochs={config.epochs} ends at step {num_steps}, "
-                f"but workdir={folder.path} is already at step {first_step}"
-            )
-        result = folder.result()
-        if result is not None and result["steps"] == num_steps:
-            logging.info("the run is complete")
+        if (result := _finished_result(folder, program, first_step)) is not None:
             return result
-        if is_first:
-            folder.describe(config, run.method.manifest)
-        for name, value in run.method.summary.items():
-            logging.info("%s: %s", name, value)
-
-        evaluate = _evaluation(run, program, eval_split)
-        batches = parallel.to_devices(
-            data.train_batches(
-                train_split,
-                run.dataset.normalization,
-                batch_size=config.data.batch_size,
-                augmentation=data.Augmentation(
-                    config.data.augmentation,
-                    config.data.randaugment_layers,
-                    config.data.randaugment_magnitude,
-                ),
-                seed=config.seed,
-                first_step=first_step,
-                last_step=num_steps,
-                host=jax.process_index(),
-                num_hosts=jax.process_count(),
-                dtype=config.data.image_dtype,
-                skip_corrupt=config.data.skip_corrupt,
-            )
+        monitor = _monitor(folder, run, program, checkpoints, first_step, progress)
+        evaluate = functools.partial(
+            evaluation.evaluate,
+            program.eval_step,
+            split=eval_split,
+            dataset=run.dataset,
+            config=config.data,
         )
+        batches = _train_batches(run, train_split, first_step, program.num_steps)
+        eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
         state = parallel.replicate(state)
-        writer = folder.metric_writer(first_step) if is_first else metric_writers.MultiWriter([])
-        # All at once, since a computation between steps would wait for them.
-        rates = jax.jit(jax.vmap(program.learning_rate))(jnp.arange(num_steps))
-        monitor = Monitor(
-            writer, checkpoints, stopwatch, jax.device_get(rates), config.log_every_steps
-        )
-        report_progress = periodic_actions.ReportProgress(
-            num_train_steps=num_steps, every_steps=config.log_every_steps
-        )
-        report_progress(first_step)
-        final: dict[str, float] = {}
+        measured: dict[str, float] = {}
         for step, batch in enumerate(batches, start=first_step + 1):
-            state, measured = program.train_step(state, batch)
-            monitor.add(step, measured)
+            state, step_metrics = program.train_step(state, batch)
+            monitor.add(step, step_metrics)
 
-            is_last = step == num_steps
+            is_last = step == program.num_steps
             is_told = told_to_end(step)
             save = is_last or is_told or step % config.checkpoint_every_steps == 0
             evaluate_now = is_last or step % eval_every_steps == 0
             # Only the first step, which is compiled, and whoever wants the state wait for it.
-            wait = save or evaluate_now or step == first_step + 1
-            wrote = monitor.read(ahead=0 if wait else STEPS_AHEAD)
-            if evaluate_now:
-                final = evaluate(state)
-                writer.write_scalars(step, {f"test_{name}": value for name, value in final.items()})
-            if evaluate_now or step == first_step + 1:
-                stopwatch.start_steps()
-            report_progress(step)
-            if wrote or evaluate_now:
-                writer.flush()
+            monitor.read(wait=save or evaluate_now or step == first_step + 1)
             if save:
-                checkpoints.save(parallel.first_replica(state), stopwatch.progress())
+                host_state = checkpoints.check_finite(parallel.first_replica(state))
+            if evaluate_now:
+                measured = evaluate(state)
+                monitor.write_evaluation(step, measured)
+            monitor.flush()
+            if save:
+                checkpoints.save(host_state, _progress(monitor, run))
+            if evaluate_now or step == first_step + 1:
+                monitor.stopwatch.start_steps()
             if is_told and not is_last:
                 checkpoints.wait()
                 logging.info("told to end: saved at step %d", step)
-                writer.close()
                 processes.barrier("told to end")
                 return None
-        writer.close()
         checkpoints.wait()
-        if not final:
-            final = evaluate(state)
-
-        result = {
-            "model": config.model.name,
-            "dataset": config.data.name,
-            "method": config.method.name,
-            "hashed": config.method.hashed,
-            "seed": config.seed,
-            "target_size": config.method.target_size,
-            **{name: run.method.summary[name] for name in run.method.summary if "num_" in name},
-            "test_accuracy": final["accuracy"],
-            "test_loss": final["loss"],
-            "test_examples": int(final["examples"]),
-            "steps": num_steps,
-            "epochs": config.epochs,
-            "train_seconds": round(stopwatch.train_seconds(), 3),
-            "examples_per_second": round(stopwatch.steps_per_second() * config.data.batch_size, 1),
-            "processes": jax.process_count(),
-            "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
-            "versions": _versions(),
-            "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        }
-        if is_first:
+        result = _result(run, program, measured or evaluate(state), monitor)
+        if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
         return result
 
 
-def _evaluation(
-    run: Run, program: Program, split: data.Split | data.RecordSplit
-) -> Callable[[TrainState], dict[str, float]]:
-    """A function that measures a replicated state on every example of the split once."""
-    devices = jax.device_count()
-    # Padding is masked, so the batch may grow to what the devices divide.
-    batch_size = math.ceil(run.config.data.eval_batch_size / devices) * devices
+def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | None]:
+    """The run that the folder may hold, and another one to start from where it is to be new."""
+    processes.check_same("the configuration", repr(config))
+    manifest = folder.check(config)
+    initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
+    if manifest is None and initial is not None:
+        manifest = initial.run.method.manifest
+    run = Run.from_config(config, manifest)
+    processes.check_same("the manifest's digest", run.method.manifest.digest)
+    return run, initial
 
-    def evaluate(state: TrainState) -> dict[str, float]:
-        batches = parallel.to_devices(
-            data.eval_batches(
-                split,
-                run.dataset.normalization,
-                batch_size=batch_size,
-                host=jax.process_index(),
-                num_hosts=jax.process_count(),
-                dtype=run.config.data.image_dtype,
-                skip_corrupt=run.config.data.skip_corrupt,
-            )
+
+def _load_splits(run: Run) -> list[evaluation.Split]:
+    """The training and the evaluation split; the first process may have to prepare the dataset."""
+    config = run.config.data
+    return processes.first_before_others(
+        lambda: [
+            data.load(run.dataset, split, config.data_dir)
+            for split in (config.train_split, config.eval_split)
+        ]
+    )
+
+
+def _first_state(
+    run: Run, program: Program, checkpoints: Checkpoints, initial: trained.Trained | None
+) -> tuple[TrainState, dict[str, Any]]:
+    """The state to train from, unreplicated, and the progress that was made before it.
+
+    Raises:
+        ValueError: if the run cannot be resumed with this configuration on these devices.
+    """
+    state = program.init_state()
+    latest = checkpoints.latest_step
+    processes.check_same(f"the latest checkpoint in {checkpoints.directory}", repr(latest))
+    if latest is None:
+        if initial is not None:
+            state = state.starting_from(initial.variables, initial.model_state)
+        return state, {}
+    state, progress = checkpoints.restore(state)
+    if latest > program.num_steps:
+        raise ValueError(
+            f"epochs={run.config.epochs} ends at step {program.num_steps}, "
+            f"but the run in {checkpoints.directory} is already at step {latest}"
         )
-        ahead: collections.deque[metrics.Evaluation] = collections.deque()
-        read = []
-        for batch in batches:
-            ahead.append(program.eval_step(state, batch))
-            if len(ahead) > STEPS_AHEAD:
-                read.append(parallel.first_replica(ahead.popleft()))
-        read += map(parallel.first_replica, ahead)
-        return mean(read) | {"examples": sum(float(c.accuracy.count) for c in read)}
+    _check_microbatches(run, progress.get("microbatches"))
+    logging.info("resuming from step %d", latest)
+    return state, progress
 
-    return evaluate
+
+def _num_microbatches(run: Run) -> int:
+    """Into how many shares each batch is cut: batch norm and dropout depend on it."""
+    return jax.device_count() * run.config.optimizer.accumulate_steps
+
+
+def _check_microbatches(run: Run, before: int | None) -> None:
+    devices, here = jax.device_count(), _num_microbatches(run)
+    if before is None or before == here:
+        return
+    remedy = f"resume on {before} devices"
+    if before % devices == 0:
+        remedy = f"use --config.optimizer.accumulate_steps={before // devices}"
+    raise ValueError(
+        f"each batch was cut into {before} microbatches so far, and is into {here} here "
+        f"({devices} devices, optimizer.accumulate_steps={run.config.optimizer.accumulate_steps}), "
+        f"which would change batch norm and dropout: {remedy}"
+    )
+
+
+def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
+    return {**monitor.progress(), "microbatches": _num_microbatches(run)}
+
+
+def _finished_result(folder: Workdir, program: Program, step: int) -> dict[str, Any] | None:
+    """The result of a run that is complete at a step, or None."""
+    result = folder.result()
+    if result is None or not result["steps"] == program.num_steps == step:
+        return None
+    logging.info("the run is complete")
+    return result
+
+
+def _monitor(
+    folder: Workdir,
+    run: Run,
+    program: Program,
+    checkpoints: Checkpoints,
+    first_step: int,
+    progress: Mapping[str, Any],
+) -> Monitor:
+    """Describes the run in its folder and in the log, and opens what will be written there."""
+    writer: metric_writers.MetricWriter = metric_writers.MultiWriter([])
+    if jax.process_index() == 0:
+        folder.describe(run.config, run.method.manifest)
+        writer = rows.metric_writer(folder.path, first_step)
+    for name, value in run.method.summary.items():
+        logging.info("%s: %s", name, value)
+    # All at once, since a computation between steps would wait for them.
+    rates = jax.device_get(jax.jit(jax.vmap(program.learning_rate))(jnp.arange(program.num_steps)))
+    return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress)
+
+
+def _train_batches(run: Run, split: evaluation.Split, first_step: int, last_step: int) -> Any:
+    """The batches of a range of steps, on the devices."""
+    config = run.config.data
+    return parallel.to_devices(
+        data.train_batches(
+            split,
+            run.dataset.normalization,
+            batch_size=config.batch_size,
+            augmentation=data.Augmentation(
+                config.augmentation, config.randaugment_layers, config.randaugment_magnitude
+            ),
+            seed=run.config.seed,
+            first_step=first_step,
+            last_step=last_step,
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
+            dtype=config.image_dtype,
+            skip_corrupt=config.skip_corrupt,
+        )
+    )
+
+
+def _result(
+    run: Run, program: Program, measured: Mapping[str, float], monitor: Monitor
+) -> dict[str, Any]:
+    """The content of result.json."""
+    config, summary, stopwatch = run.config, run.method.summary, monitor.stopwatch
+    return {
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "method": config.method.name,
+        "hashed": config.method.hashed,
+        "seed": config.seed,
+        "target_size": config.method.target_size,
+        **{name: summary[name] for name in summary if "num_" in name},
+        "test_accuracy": measured["accuracy"],
+        "test_loss": measured["loss"],
+        "test_examples": int(measured["examples"]),
+        "steps": program.num_steps,
+        "epochs": config.epochs,
+        "train_seconds": round(stopwatch.train_seconds(), 3),
+        "examples_per_second": round(stopwatch.steps_per_second() * config.data.batch_size, 1),
+        "processes": jax.process_count(),
+        "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "versions": _versions(),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+    }
 
 
 def _versions() -> dict[str, str]:

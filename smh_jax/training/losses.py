@@ -6,14 +6,34 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from smh_jax.config import OptimizerConfig
 from smh_jax.manifest import Manifest, Params, Tensor
-from smh_jax.methods import Variables
+from smh_jax.methods import Method, Variables
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
     """Per-example cross-entropy [batch] in nats, of logits [batch, classes], labels [batch]."""
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def regularization(
+    variables: Variables, params: Params, method: Method, config: OptimizerConfig
+) -> jax.Array:
+    """What is added to the loss: the method's own penalty, and weight decay.
+
+    Args:
+        variables: of the method.
+        params: what the method made of them.
+        method: with the manifest.
+        config: `weight_decay` and what it is of.
+    """
+    penalty = method.penalty(variables)
+    if not config.weight_decay:
+        return penalty
+    return penalty + config.weight_decay * half_squared_norm(
+        method.manifest, variables, params, config.weight_decay_on, config.weight_decay_exclude
+    )
 
 
 def half_squared_norm(

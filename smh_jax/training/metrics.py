@@ -1,5 +1,8 @@
 """What is measured of a batch, as sums and counts, so that batches and replicas add up exactly."""
 
+import functools
+from collections.abc import Iterable
+
 import flax.struct
 from clu import metrics
 
@@ -32,3 +35,9 @@ def gather(collection: type[metrics.Collection], **outputs) -> metrics.Collectio
             where the example counts and 0 where it does not.
     """
     return collection.gather_from_model_output(axis_name=AXIS_NAME, **outputs)
+
+
+def mean(collections: Iterable[metrics.Collection]) -> dict[str, float]:
+    """Each metric over all that the collections counted."""
+    total = functools.reduce(lambda sum_so_far, batch: sum_so_far.merge(batch), collections)
+    return {name: float(value) for name, value in total.compute().items()}

@@ -1,23 +1,19 @@
-"""What a run says of itself while it trains: metrics, divergence, speed."""
+"""What a run says of itself while it trains: metrics, divergence, speed, progress."""
 
 import collections
-import functools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from clu import metric_writers
+from clu import metric_writers, periodic_actions
 from clu import metrics as clu_metrics
 
 from smh_jax.config.errors import DivergedError
 from smh_jax.training import metrics, parallel
 from smh_jax.training.checkpoint import Checkpoints
-
-# Steps that are dispatched before the metrics of an earlier one are read: enough to keep the
-# devices busy, and few enough to bound the batches that wait in their memory.
-STEPS_AHEAD = 4
+from smh_jax.training.evaluation import STEPS_AHEAD
 
 
 class Monitor:
@@ -31,83 +27,108 @@ class Monitor:
         self,
         writer: metric_writers.MetricWriter,
         checkpoints: Checkpoints,
-        stopwatch: "Stopwatch",
         learning_rates: np.ndarray,
         log_every_steps: int,
+        progress: Mapping[str, Any],
     ) -> None:
         """Logs to `writer` every `log_every_steps`, and the last of all steps.
 
         Args:
             writer: of the rows.
             checkpoints: of the run, to name the last good one.
-            stopwatch: counts the steps.
             learning_rates: of all steps [steps].
             log_every_steps: over so many steps training metrics are averaged.
+            progress: of an earlier process of the run; see `progress`. {} for a new run.
         """
         self._writer = writer
         self._checkpoints = checkpoints
-        self._stopwatch = stopwatch
         self._learning_rates = learning_rates
         self._log_every_steps = log_every_steps
-        self._ahead: collections.deque[tuple[int, metrics.Training]] = collections.deque()
-        self._unlogged: list[metrics.Training] = []
+        self._pending: collections.deque[tuple[int, metrics.Training]] = collections.deque()
+        self._has_rows = False
+        self._unlogged = _restored(progress.get("unlogged"))
+        self._report_progress = periodic_actions.ReportProgress(
+            num_train_steps=len(learning_rates), every_steps=log_every_steps
+        )
+        timed = ("train_seconds", "step_seconds", "steps")
+        self.stopwatch = Stopwatch(**{name: progress[name] for name in timed if name in progress})
 
     def add(self, step: int, measured: metrics.Training) -> None:
         """Takes the metrics of a step, which may not have been computed yet."""
-        self._ahead.append((step, measured))
+        self._pending.append((step, measured))
 
-    def read(self, ahead: int = STEPS_AHEAD) -> bool:
-        """Waits for, checks and logs the metrics of all steps but the last `ahead`.
-
-        Returns:
-            Whether a row was written.
+    def read(self, wait: bool = False) -> None:
+        """Checks and logs the metrics of all steps but the last few; of all, if it shall wait.
 
         Raises:
             DivergedError: at the first step whose loss or gradient is not finite.
         """
-        wrote = False
-        while len(self._ahead) > ahead:
-            step, measured = self._ahead.popleft()
+        while len(self._pending) > (0 if wait else STEPS_AHEAD):
+            step, measured = self._pending.popleft()
             collection = parallel.first_replica(measured)
-            self._check(step, collection)
-            self._stopwatch.count_step()
-            self._unlogged.append(collection)
+            self._check_finite(step, collection)
+            self.stopwatch.count_step()
+            self._unlogged = self._unlogged.merge(collection)
             if step % self._log_every_steps == 0 or step == len(self._learning_rates):
                 self._log(step)
-                wrote = True
-        return wrote
+            self._report_progress(step)
+
+    def write_evaluation(self, step: int, measured: Mapping[str, float]) -> None:
+        """Logs what was measured on the evaluation split after a step."""
+        self._write(step, {f"test_{name}": measured[name] for name in measured})
+
+    def flush(self) -> None:
+        """Writes the rows of all steps so far; those of one step are one row."""
+        if self._has_rows:
+            self._writer.flush()
+            self._has_rows = False
+
+    def _write(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._writer.write_scalars(step, scalars)
+        self._has_rows = True
+
+    def progress(self) -> dict[str, Any]:
+        """What the next process needs to resume: seconds, and metrics that no row holds yet."""
+        unlogged = {
+            name: [float(average.total), float(average.count)]
+            for name, average in vars(self._unlogged).items()
+            if isinstance(average, clu_metrics.Average)
+        }
+        return {**self.stopwatch.progress(), "unlogged": unlogged}
 
     def _log(self, step: int) -> None:
-        scalars = {f"train_{name}": value for name, value in mean(self._unlogged).items()}
+        means = metrics.mean([self._unlogged])
+        scalars = {f"train_{name}": value for name, value in means.items()}
         scalars["learning_rate"] = float(self._learning_rates[step - 1])
-        scalars["steps_per_second"] = self._stopwatch.steps_per_second()
-        self._writer.write_scalars(step, scalars)
-        self._unlogged = []
+        scalars["steps_per_second"] = self.stopwatch.steps_per_second()
+        self._write(step, scalars)
+        self._unlogged = metrics.Training.empty()
 
-    def _check(self, step: int, collection: metrics.Training) -> None:
+    def _check_finite(self, step: int, collection: metrics.Training) -> None:
         values = collection.compute()
         bad = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
         if bad:
-            self._checkpoints.wait()
-            good = self._checkpoints.latest_step
-            last = self._checkpoints.directory / str(good) if good is not None else "none was saved"
             raise DivergedError(
-                f"{bad[0]}={float(values[bad[0]])} at step {step}; last good checkpoint: {last}. "
+                f"{bad[0]}={float(values[bad[0]])} at step {step}; last good checkpoint: "
+                f"{self._checkpoints.describe_latest()}. "
                 "A lower optimizer.learning_rate or optimizer.clip_norm may help"
             )
 
 
-def mean(collections: Iterable[clu_metrics.Collection]) -> dict[str, float]:
-    """Each metric over all that the collections counted."""
-    total = functools.reduce(lambda one, other: one.merge(other), collections)
-    return {name: float(value) for name, value in total.compute().items()}
+def _restored(unlogged: Mapping[str, Any] | None) -> metrics.Training:
+    """The metrics that `Monitor.progress` described."""
+    averages = {
+        name: clu_metrics.Average(total=np.float32(total), count=np.float32(count))
+        for name, (total, count) in (unlogged or {}).items()
+    }
+    return metrics.Training.empty().replace(**averages)
 
 
 class Stopwatch:
     """Seconds of training over all processes that took part in a run, one after the other."""
 
     def __init__(self, train_seconds: float = 0.0, step_seconds: float = 0.0, steps: int = 0):
-        """Goes on from what an earlier process counted (`progress`)."""
+        """Continues from what an earlier process counted (`progress`)."""
         self._before = train_seconds
         self._step_seconds = step_seconds
         self._steps = steps
@@ -135,7 +156,7 @@ class Stopwatch:
         return self._steps / self._step_seconds if self._steps else 0.0
 
     def progress(self) -> dict[str, Any]:
-        """What the next process needs to go on."""
+        """What the next process needs to continue."""
         return {
             "train_seconds": self.train_seconds(),
             "step_seconds": self._step_seconds,

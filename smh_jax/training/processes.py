@@ -158,12 +158,14 @@ def failures_of_peers() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        # A lack of memory is this process's own.
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise PeerError(
-            f"process {jax.process_index()} of {jax.process_count()} cannot go on: another one has "
-            f"ended, as its own log may tell, or cannot be reached ({str(error).splitlines()[0]}); "
-            "the same commands go on from the last checkpoint"
+            f"process {jax.process_index()} of {jax.process_count()} cannot continue: another one "
+            "has ended, as its own log may tell, or cannot be reached "
+            f"({str(error).splitlines()[0]}); "
+            "the same commands resume from the last checkpoint"
         ) from error
 
 

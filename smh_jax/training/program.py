@@ -3,20 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import optax
 
 from smh_jax.training import metrics, optim, parallel
-from smh_jax.training.distillation import Distillation
+from smh_jax.training.distillation import Teacher
 from smh_jax.training.run import Run
 from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What `train.py` loops over.
+    """What `loop.py` loops over.
 
     Attributes:
         num_steps: of the whole training.
@@ -34,79 +33,70 @@ class Program:
     train_step: Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
 
+    @classmethod
+    def for_run(
+        cls,
+        run: Run,
+        num_examples: int,
+        devices: Sequence[jax.Device] | None = None,
+        teacher: Teacher | None = None,
+    ) -> "Program":
+        """The program of a run; nothing is computed or compiled yet.
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Teacher:
-    """A model to learn from.
-
-    Attributes:
-        distillation: its module, and how it is learned from.
-        collections: its 'params', made once, and its batch statistics.
-    """
-
-    distillation: Distillation
-    collections: dict[str, Any]
-
-
-def build(
-    run: Run,
-    num_examples: int,
-    devices: Sequence[jax.Device] | None = None,
-    teacher: Teacher | None = None,
-) -> Program:
-    """The program of a run; nothing is computed or compiled yet.
-
-    Args:
-        run: built from its configuration.
-        num_examples: of the training split.
-        devices: to compile for in place of those of this program.
-        teacher: to learn from beside the labels.
-    """
-    config = run.config
-    steps_per_epoch = num_examples / config.data.batch_size
-    num_steps = max(1, round(config.epochs * steps_per_epoch))
-    learning_rate = optim.learning_rate(
-        config.optimizer,
-        batch_size=config.data.batch_size,
-        steps_per_epoch=steps_per_epoch,
-        num_steps=num_steps,
-    )
-    optimizer = optim.create(config.optimizer, learning_rate)
-    static: dict[str, Any] = {"model": run.model, "method": run.method}
-    made = {"pool_precision": config.pool_precision}
-    mapped_step = parallel.map_replicas(
-        functools.partial(
+        Args:
+            run: what is trained.
+            num_examples: of the training split.
+            devices: to compile for in place of those of this process.
+            teacher: to learn from besides the labels.
+        """
+        config, model, method = run.config, run.model, run.method
+        steps_per_epoch = num_examples / config.data.batch_size
+        num_steps = max(1, round(config.epochs * steps_per_epoch))
+        learning_rate = optim.learning_rate(
+            config.optimizer,
+            batch_size=config.data.batch_size,
+            steps_per_epoch=steps_per_epoch,
+            num_steps=num_steps,
+        )
+        optimizer = optim.create(config.optimizer, learning_rate)
+        step = functools.partial(
             train_step,
-            **static,
-            **made,
+            model=model,
+            method=method,
             optimizer=optimizer,
             config=config.optimizer,
             seed=config.seed,
             distillation=None if teacher is None else teacher.distillation,
-        ),
-        donate_state=True,
-        devices=devices,
-    )
-    return Program(
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        learning_rate=learning_rate,
-        init_state=functools.partial(
-            init_state,
-            **static,
-            optimizer=optimizer,
-            input_shape=run.input_shape,
-            seed=config.seed,
-            ema=config.optimizer.ema_decay is not None,
-        ),
-        train_step=mapped_step if teacher is None else _taught(mapped_step, teacher),
-        eval_step=parallel.map_replicas(
-            functools.partial(eval_step, **static, **made), donate_state=False, devices=devices
-        ),
-    )
+        )
+
+        def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
+            return eval_step(state.evaluated(), batch, model=model, method=method)
+
+        return cls(
+            num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
+            learning_rate=learning_rate,
+            init_state=functools.partial(
+                init_state,
+                model=model,
+                method=method,
+                optimizer=optimizer,
+                input_shape=run.input_shape,
+                seed=config.seed,
+                ema=config.optimizer.ema_decay is not None,
+            ),
+            train_step=_with_teacher(
+                parallel.map_replicas(step, donate_state=True, devices=devices), teacher
+            ),
+            eval_step=parallel.map_replicas(eval_state, donate_state=False, devices=devices),
+        )
 
 
-def _taught(step: Callable[..., Any], teacher: Teacher) -> Callable[[TrainState, Batch], Any]:
+def _with_teacher(
+    step: Callable[..., tuple[TrainState, metrics.Training]], teacher: Teacher | None
+) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]:
     """The step with the teacher's weights, which stay on the devices."""
+    if teacher is None:
+        return step
     collections = parallel.replicate(teacher.collections)
     return lambda state, batch: step(state, batch, collections)

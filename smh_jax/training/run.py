@@ -27,6 +27,52 @@ class Run:
     model: nn.Module
     method: methods.Method
 
+    @classmethod
+    def from_config(
+        cls, config: Config, manifest: Manifest | None = None, num_devices: int | None = None
+    ) -> "Run":
+        """The run; no data are read and no weights allocated, beyond measuring their initializers.
+
+        Args:
+            config: the configuration.
+            manifest: of the same model and hashed set, to be used in place of a new measurement.
+            num_devices: on which it will run; None for those of this program.
+
+        Raises:
+            ValueError: for an unknown name, an impossible target size, an expression that matches
+                nothing and so on; the message names the field, the value and what would be right.
+        """
+        num_devices = num_devices or jax.device_count()
+        _check_batch_size(config, num_devices)
+        dataset = data.describe(
+            config.data.name,
+            config.data.data_dir,
+            config.data.image_size,
+            config.data.preprocessing,
+        )
+        data.check_augmentation(dataset, config.data.augmentation)
+        axis_name, axis_groups = _batch_norm_axis(config, num_devices)
+        model = models.create(
+            config.model.name,
+            num_classes=dataset.num_classes,
+            axis_name=axis_name,
+            axis_groups=axis_groups,
+            **config.model.options,
+        )
+        method = methods.create(
+            config.method.name,
+            _manifest_of(model, dataset, config, manifest),
+            target_size=config.method.target_size,
+            **config.method.options,
+        )
+        method = methods.rounded(method, config.pool_precision)
+        # Raises where the expression excludes nothing.
+        optimizer = config.optimizer
+        losses.decayed_tensors(
+            method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
+        )
+        return cls(config, dataset, model, method)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of a batch of one image."""
@@ -38,61 +84,25 @@ class Run:
         return self.model.clone(axis_name=None)
 
 
-def build(config: Config, manifest: Manifest | None = None, num_devices: int | None = None) -> Run:
-    """Builds the objects of a run; reads no data and allocates no weights beyond measuring them.
-
-    Args:
-        config: the configuration.
-        manifest: of the same model and hashed set, to be used in place of a new measurement.
-        num_devices: on which it will run; None for those of this program.
-
-    Raises:
-        ValueError: for an unknown name, an impossible target size, an expression that matches
-            nothing and so on; the message names the field, the value and what would be right.
-    """
-    num_devices = num_devices or jax.device_count()
-    axis_name, axis_groups = _batch_norm_axis(config, num_devices)
-    _check_batch_size(config, num_devices)
-    dataset = data.describe(
-        config.data.name,
-        config.data.data_dir,
-        config.data.image_size,
-        config.data.preprocessing,
-    )
-    data.check_augmentation(dataset, config.data.augmentation)
-    model = models.create(
-        config.model.name,
-        num_classes=dataset.num_classes,
-        axis_name=axis_name,
-        axis_groups=axis_groups,
-        **config.model.options,
-    )
+def _manifest_of(
+    model: nn.Module, dataset: data.DatasetInfo, config: Config, known: Manifest | None
+) -> Manifest:
+    """The model's manifest: the known one, if it is of this model, or a measured one."""
     # The axis has its name inside of a step only.
-    found = Manifest.from_model(
+    traced = Manifest.from_model(
         model.clone(axis_name=None),
         (1, *dataset.image_shape),
         config.method.hashed,
-        measure=manifest is None,
+        measure=known is None,
     )
-    if manifest is None:
-        manifest = found
-    elif not manifest.same_tensors(found):
+    if known is None:
+        return traced
+    if not known.same_tensors(traced):
         raise ValueError(
             f"the manifest given for model.name={config.model.name!r} describes other tensors "
             "than the model has; another version of the model made it"
         )
-    method = methods.create(
-        config.method.name,
-        manifest,
-        target_size=config.method.target_size,
-        **config.method.options,
-    )
-    # Raises where the expression excludes nothing.
-    optimizer = config.optimizer
-    losses.decayed_tensors(
-        method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
-    )
-    return Run(config, dataset, model, method)
+    return known
 
 
 def _batch_norm_axis(
@@ -109,9 +119,9 @@ def _batch_norm_axis(
 
 def _check_batch_size(config: Config, num_devices: int) -> None:
     microbatches = config.optimizer.accumulate_steps
-    named = f"{num_devices} devices"
+    divisor = f"{num_devices} devices"
     if microbatches > 1:
-        named += f" times optimizer.accumulate_steps={microbatches}"
+        divisor += f" times optimizer.accumulate_steps={microbatches}"
     parallel.check_batch_size(
-        "data.batch_size", config.data.batch_size, num_devices * microbatches, named
+        "data.batch_size", config.data.batch_size, num_devices * microbatches, divisor
     )

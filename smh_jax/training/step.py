@@ -1,6 +1,5 @@
 """The state of a run, and the pure steps that every replica computes."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax.config import OptimizerConfig
+from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.methods.rounding import fake_quantize
-from smh_jax.training import losses, metrics
+from smh_jax.training import forward, losses, metrics
 from smh_jax.training.distillation import Distillation
+from smh_jax.training.forward import ModelState
 from smh_jax.training.parallel import AXIS_NAME
 
 Batch = dict[str, jax.Array]
@@ -26,7 +26,7 @@ class Averages:
     """Exponential moving averages of a state's `variables` and `model_state`, in float32."""
 
     variables: Variables
-    model_state: dict[str, Any]
+    model_state: ModelState
 
 
 @flax.struct.dataclass
@@ -44,15 +44,15 @@ class TrainState:
     step: jax.Array
     variables: Variables
     opt_state: optax.OptState
-    model_state: dict[str, Any]
+    model_state: ModelState
     ema: Averages | None = None
 
-    def starting_from(self, variables: Variables, model_state: dict[str, Any]) -> "TrainState":
+    def starting_from(self, variables: Variables, model_state: ModelState) -> "TrainState":
         """This state with other variables and model state, and averages that start from them."""
         ema = None if self.ema is None else _float32(Averages(variables, model_state))
         return self.replace(variables=variables, model_state=model_state, ema=ema)
 
-    def evaluated(self) -> tuple[Variables, dict[str, Any]]:
+    def evaluated(self) -> tuple[Variables, ModelState]:
         """The variables and the model's state with which the run is evaluated and handed on.
 
         The averages where the run keeps them, in the dtypes of what they average.
@@ -82,13 +82,10 @@ def init_state(
     """
 
     def init(key: jax.Array) -> TrainState:
-        model_key, method_key = jax.random.split(key)
-        images = jnp.zeros(input_shape, jnp.float32)
-        model_state = dict(
-            model.init({"params": model_key, "dropout": model_key}, images, train=False)
+        params, model_state = forward.initial_collections(
+            model, input_shape, purpose_key(key, "model")
         )
-        params = model_state.pop("params")
-        variables = method.init(method_key, params)
+        variables = method.init(purpose_key(key, "variables"), params)
         averages = _float32(Averages(variables, model_state)) if ema else None
         return TrainState(jnp.int32(0), variables, optimizer.init(variables), model_state, averages)
 
@@ -105,108 +102,94 @@ def train_step(
     optimizer: optax.GradientTransformation,
     config: OptimizerConfig,
     seed: int,
-    pool_precision: str = "float32",
     distillation: Distillation | None = None,
 ) -> tuple[TrainState, metrics.Training]:
-    """One update from one replica's part of the batch; to be mapped over `AXIS_NAME`.
+    """One update from one replica's share of the batch; to be mapped over `AXIS_NAME`.
 
     Args:
         state: replicated.
         batch: `image` [examples, height, width, channels] and `label` [examples].
-        teacher: collections of the model that is learned from; of a run with `distillation`.
-        model, method, optimizer, config, seed: of the run, static.
-        pool_precision, distillation: likewise.
+        teacher: collections of the teacher's model, in a run with `distillation`.
+        model, method, optimizer, config, seed, distillation: of the run, static.
 
     Returns:
         The next state, equal on all replicas, and the metrics of the whole batch.
     """
-    microbatches = config.accumulate_steps
-    step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-    make = functools.partial(make_weights, method, pool_precision)
-    params, pull_back = jax.vjp(make, state.variables)
+    params, pull_back = jax.vjp(method.materialize, state.variables)
 
-    def microbatch(index: jax.Array | int, part: Batch) -> tuple[Any, dict[str, jax.Array]]:
-        """The gradient of the weights and the next model state, and values of each example."""
-        # The randomness of so many times the devices, each with one part.
-        key = jax.random.fold_in(step_key, jax.lax.axis_index(AXIS_NAME) * microbatches + index)
-
+    def microbatch_gradient(index: jax.Array | int, microbatch: Batch) -> tuple[Any, Any]:
         def loss_function(params: Params) -> tuple[jax.Array, Any]:
-            logits, model_state = model.apply(
-                {"params": params, **state.model_state},
-                part["image"],
-                train=True,
-                mutable=list(state.model_state),
-                rngs={"dropout": key},
+            key = _dropout_key(seed, state.step, index, config.accumulate_steps)
+            logits, model_state = forward.training_logits(
+                model, params, state.model_state, microbatch["image"], key
             )
-            loss = losses.cross_entropy(logits, part["label"], config.label_smoothing)
+            loss = losses.cross_entropy(logits, microbatch["label"], config.label_smoothing)
             if distillation is not None:
-                loss = distillation.mix(loss, logits, teacher, part["image"])
-            correct = jnp.argmax(logits, -1) == part["label"]
-            return jnp.mean(loss), (dict(model_state), {"loss": loss, "correct": correct})
+                loss = distillation.mix(loss, logits, teacher, microbatch["image"])
+            correct = jnp.argmax(logits, -1) == microbatch["label"]
+            return jnp.mean(loss), (model_state, {"loss": loss, "correct": correct})
 
         gradient, (model_state, outputs) = jax.grad(loss_function, has_aux=True)(params)
         return (gradient, model_state), outputs
 
-    def regularization(variables: Variables, params: Params) -> jax.Array:
-        penalty = method.penalty(variables)
-        if config.weight_decay:
-            penalty += config.weight_decay * losses.half_squared_norm(
-                method.manifest,
-                variables,
-                params,
-                config.weight_decay_on,
-                config.weight_decay_exclude,
-            )
-        return penalty
-
-    (on_weights, model_state), outputs = _mean_over_parts(microbatch, batch, microbatches)
-    shrink_variables, shrink_weights = jax.grad(regularization, (0, 1))(state.variables, params)
-    (gradient,) = pull_back(optax.tree.add(on_weights, shrink_weights))
-    gradient = jax.lax.pmean(optax.tree.add(gradient, shrink_variables), AXIS_NAME)
-    # Running statistics are averaged even where batches are normalised locally, so that the state
-    # is one on all replicas and a checkpoint holds all of it.
+    (to_weights, model_state), outputs = _mean_over_microbatches(
+        microbatch_gradient, batch, config.accumulate_steps
+    )
+    penalty_gradient = jax.grad(losses.regularization, (0, 1))
+    to_variables, penalty_to_weights = penalty_gradient(state.variables, params, method, config)
+    (gradient,) = pull_back(optax.tree.add(to_weights, penalty_to_weights))
+    gradient = jax.lax.pmean(optax.tree.add(gradient, to_variables), AXIS_NAME)
+    # Running statistics are averaged even where batches are normalized locally, so that the state
+    # is the same on all replicas and a checkpoint holds all of it.
     model_state = jax.lax.pmean(model_state, AXIS_NAME)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.variables)
     variables = optax.apply_updates(state.variables, updates)
-    measured = metrics.gather(
-        metrics.Training, **outputs, grad_norm=optax.tree.norm(gradient)[jnp.newaxis]
-    )
-    ema = state.ema
-    if config.ema_decay is not None:
-        # The warm-up of TensorFlow's ExponentialMovingAverage given the number of updates.
-        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(_float32(Averages(variables, model_state)), ema, 1 - decay)
+    ema = _updated_averages(state, Averages(variables, model_state), config.ema_decay)
+    grad_norm = optax.tree.norm(gradient)[jnp.newaxis]
+    measured = metrics.gather(metrics.Training, **outputs, grad_norm=grad_norm)
     return TrainState(state.step + 1, variables, opt_state, model_state, ema), measured
 
 
-def _mean_over_parts(
-    function: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]], batch: Batch, parts: int
+def _dropout_key(
+    seed: int, step: jax.Array, microbatch: jax.Array | int, num_microbatches: int
+) -> jax.Array:
+    """The key of one microbatch of this replica: that of as many replicas with one each."""
+    key = jax.random.fold_in(purpose_key(jax.random.key(seed), "dropout"), step)
+    replica = jax.lax.axis_index(AXIS_NAME)
+    return jax.random.fold_in(key, replica * num_microbatches + microbatch)
+
+
+def _mean_over_microbatches(
+    function: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]], batch: Batch, count: int
 ) -> tuple[Any, dict[str, jax.Array]]:
-    """Calls `function(index, part)` on equal parts of a batch, one after the other.
+    """Calls `function(index, microbatch)` on equal shares of a batch, one after the other.
 
     Returns:
         The mean of its first results, and its second, values of each example, of the whole batch.
     """
-    if parts == 1:
+    if count == 1:
         return function(0, batch)
-    batch = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
-    def add(total: Any, index_and_part: tuple[jax.Array, Batch]) -> tuple[Any, Any]:
-        result, outputs = function(*index_and_part)
-        return jax.tree.map(lambda t, x: t + x / parts, total, result), outputs
+    def add(total: Any, index_and_microbatch: tuple[jax.Array, Batch]) -> tuple[Any, Any]:
+        result, outputs = function(*index_and_microbatch)
+        return jax.tree.map(lambda t, x: t + x / count, total, result), outputs
 
     like, _ = jax.eval_shape(function, 0, jax.tree.map(lambda x: x[0], batch))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    total, outputs = jax.lax.scan(add, zeros, (jnp.arange(parts), batch))
+    total, outputs = jax.lax.scan(add, zeros, (jnp.arange(count), batch))
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
 
-def make_weights(method: Method, pool_precision: str, variables: Variables) -> Params:
-    """All weights, of pools that are rounded as they will be stored."""
-    if pool_precision != "float32":
-        pools = jax.tree.map(lambda pool: fake_quantize(pool, pool_precision), variables["pools"])
-        variables = {**variables, "pools": pools}
-    return method.materialize(variables)
+def _updated_averages(
+    state: TrainState, latest: Averages, ema_decay: float | None
+) -> Averages | None:
+    """The averages after a step; None in a run without."""
+    if ema_decay is None:
+        return None
+    # The warm-up of TensorFlow's ExponentialMovingAverage given the number of updates.
+    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(_float32(latest), state.ema, 1 - decay)
 
 
 def _float32(tree: Averages) -> Averages:
@@ -215,17 +198,17 @@ def _float32(tree: Averages) -> Averages:
 
 
 def eval_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    model: nn.Module,
-    method: Method,
-    pool_precision: str = "float32",
+    evaluated: tuple[Variables, ModelState], batch: Batch, *, model: nn.Module, method: Method
 ) -> metrics.Evaluation:
-    """Metrics of a batch with a `mask` [examples], over all replicas; see `train_step`."""
-    variables, model_state = state.evaluated()
-    params = make_weights(method, pool_precision, variables)
-    logits = model.apply({"params": params, **model_state}, batch["image"], train=False)
+    """Metrics of a batch over all replicas; to be mapped over `AXIS_NAME`.
+
+    Args:
+        evaluated: variables of the method and the model's state, replicated.
+        batch: as in `train_step`, with a `mask` [examples], 0 where an example does not count.
+        model, method: static.
+    """
+    variables, model_state = evaluated
+    logits = forward.logits(model, method, variables, model_state, batch["image"])
     return metrics.gather(
         metrics.Evaluation,
         loss=losses.cross_entropy(logits, batch["label"], label_smoothing=0.0),

@@ -1,21 +1,19 @@
-"""What a run has learned, read from its folder: to go on from, to learn from, to look at."""
+"""What a run has learned, read from its folder: to start from, to learn from, to look at."""
 
 import dataclasses
-import functools
 import os
 from typing import Any
 
 import jax
 from absl import logging
 
-from smh_jax.config import Config, DistillationConfig
+from smh_jax import methods
+from smh_jax.config import Config
 from smh_jax.manifest import Params
 from smh_jax.methods import Variables
-from smh_jax.training import program
-from smh_jax.training.checkpoint import Checkpoints
-from smh_jax.training.distillation import Distillation
-from smh_jax.training.run import Run, build
-from smh_jax.training.step import make_weights
+from smh_jax.training.checkpoint import Checkpoints, named_leaves
+from smh_jax.training.forward import ModelState
+from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
 
 
@@ -33,7 +31,7 @@ class Trained:
     run: Run
     step: int
     variables: Variables
-    model_state: dict[str, Any]
+    model_state: ModelState
 
     @property
     def config(self) -> Config:
@@ -43,8 +41,7 @@ class Trained:
     @property
     def params(self) -> Params:
         """All weights, with which the run is evaluated."""
-        make = functools.partial(make_weights, self.run.method, self.config.pool_precision)
-        return jax.jit(make)(self.variables)
+        return jax.jit(self.run.method.materialize)(self.variables)
 
 
 def read(workdir: str | os.PathLike[str]) -> Trained:
@@ -57,33 +54,38 @@ def read(workdir: str | os.PathLike[str]) -> Trained:
     config, manifest = folder.read()
     # Neither the devices nor how batch norm was averaged over them are of concern any more.
     local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
-    run = build(local, manifest, num_devices=1)
+    run = Run.from_config(local, manifest, num_devices=1)
     if not Checkpoints.any_in(folder.path):
         raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
     with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints:
         state = checkpoints.read()
     averages = state.get("ema")
-    found = state if averages is None else averages
-    variables = _like(run.method.abstract_variables, found["variables"])
+    evaluated = state if averages is None else averages
+    variables = _restructured(evaluated["variables"], run.method.abstract_variables)
     logging.info("%s: step %d, method %s", workdir, state["step"], config.method.name)
-    return Trained(run, int(state["step"]), variables, found.get("model_state") or {})
+    return Trained(run, int(state["step"]), variables, evaluated.get("model_state") or {})
 
 
-def _like(wanted: Any, found: Any) -> Any:
-    """A checkpoint's tree, in which tuples have become lists, in its proper structure and dtypes.
+def _restructured(saved: Any, like: Any) -> Any:
+    """A checkpoint's tree, in which tuples have become lists, in its structure and dtypes.
 
     Raises:
-        ValueError: if it has other leaves.
+        ValueError: if it has leaves of other names or shapes.
     """
-    leaves = jax.tree.leaves(found)
-    shapes = [leaf.shape for leaf in leaves]
-    if shapes != [leaf.shape for leaf in jax.tree.leaves(wanted)]:
-        raise ValueError("the checkpoint has other variables than the run's configuration")
-    tree = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), tree, wanted)
+    leaves, wanted = named_leaves(saved), named_leaves(like)
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    for name in sorted(shapes.keys() | wanted.keys()):
+        there, here = shapes.get(name), wanted[name].shape if name in wanted else None
+        if there != here:
+            raise ValueError(
+                "the checkpoint has other variables than the run's configuration: "
+                f"{name} is {there or 'absent'} there, {here or 'absent'} here"
+            )
+    ordered = [leaves[name].astype(leaf.dtype) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), ordered)
 
 
-def first_run(config: Config) -> Trained | None:
+def load_initial(config: Config) -> Trained | None:
     """The run of `config.init_from`, or None.
 
     Raises:
@@ -91,39 +93,21 @@ def first_run(config: Config) -> Trained | None:
     """
     if config.init_from is None:
         return None
-    found = read(config.init_from)
-    model, method = found.config.model, found.config.method
+    source = read(config.init_from)
+    model, method = source.config.model, source.config.method
     ours, theirs = (
         {"model.name": m.name, "method.name": k.name, "method.hashed": k.hashed}
         for m, k in ((config.model, config.method), (model, method))
     )
     wrong = [f"{n}: {theirs[n]!r} there, {ours[n]!r} here" for n in ours if theirs[n] != ours[n]]
-    if not wrong and found.run.method != build(config, found.run.method.manifest).method:
-        wrong = [f"method: {method} there, {config.method} here"]
+    if not wrong:
+        ours_method = Run.from_config(config, source.run.method.manifest).method
+        if methods.unrounded(source.run.method) != methods.unrounded(ours_method):
+            wrong = [f"method: {method} there, {config.method} here"]
     if wrong:
         hint = "; python -m smh_jax.convert makes one" if method.name == "dense" else ""
         raise ValueError(
             f"init_from={config.init_from} must be a run of the same model and method "
             f"({'; '.join(wrong)}){hint}"
         )
-    return found
-
-
-def teacher(config: DistillationConfig, student: Run) -> program.Teacher | None:
-    """The run of `config.teacher` with its weights made, or None.
-
-    Raises:
-        ValueError: unless it sees the same images and knows the same classes as the student.
-    """
-    if config.teacher is None:
-        return None
-    found = read(config.teacher)
-    if found.run.dataset != student.dataset:
-        raise ValueError(
-            f"distillation.teacher={config.teacher} must have been trained on the same images: "
-            f"{found.run.dataset} there, {student.dataset} here"
-        )
-    return program.Teacher(
-        Distillation(found.run.local_model, config.temperature, config.weight),
-        {"params": found.params, **found.model_state},
-    )
+    return source

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
-from clu import metric_writers
 from etils import epath
 
 from smh_jax import config as configs
@@ -45,15 +44,19 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        changed = configs.differences(_read_config(path), config)
-        fixed = {field: v for field, v in changed.items() if field not in configs.CHANGEABLE}
-        if fixed:
+        changed = configs.changes_on_resume(_read_config(path), config)
+        if changed:
             listed = "; ".join(
-                f"{name}: {old!r} there, {new!r} here" for name, (old, new) in fixed.items()
+                f"{name}: {old!r} there, {new!r} here" for name, (old, new) in changed.items()
             )
+            hint = "choose another workdir or the same configuration"
+            if "epochs" in changed:
+                hint += (
+                    f" (under schedule {config.optimizer.schedule!r} every step's rate follows "
+                    f"from epochs; --config.init_from={self.path} starts anew from the result)"
+                )
             raise ValueError(
-                f"workdir={self.path} holds a run with another configuration ({listed}); "
-                "choose another workdir or the same configuration"
+                f"workdir={self.path} holds a run with another configuration ({listed}); {hint}"
             )
         try:
             return Manifest.from_json((self.path / "manifest.json").read_text())
@@ -98,78 +101,12 @@ class Workdir:
             _keep(path)
         write_json(path, result)
 
-    def metric_writer(self, first_step: int) -> metric_writers.MetricWriter:
-        """A writer to the log, TensorBoard and metrics.jsonl.
-
-        Args:
-            first_step: step from which the run goes on. Rows of later steps, written between the
-                last checkpoint and the end of the process, are dropped: they will come again.
-        """
-        path = self.path / "metrics.jsonl"
-        if path.exists():
-            rows = path.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if _step(row) is not None and _step(row) <= first_step]
-            if len(kept) < len(rows):
-                logging.info(
-                    "metrics.jsonl: %d rows after step %d will be written again",
-                    len(rows) - len(kept),
-                    first_step,
-                )
-                write_text(path, "".join(kept))
-        return metric_writers.MultiWriter(
-            [
-                metric_writers.LoggingWriter(),
-                metric_writers.SummaryWriter(os.fspath(self.path)),
-                JsonLinesWriter(path),
-            ]
-        )
-
-
-class JsonLinesWriter(metric_writers.MetricWriter):
-    """Writes the scalars of each step as one JSON row."""
-
-    def __init__(self, path: epath.Path) -> None:
-        """Appends to the file at `path`."""
-        self._path = path
-        self._row: dict[str, Any] = {}
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Adds to the row of the step, which is written when it is flushed or the next begins."""
-        if self._row and self._row["step"] != step:
-            self.flush()
-        self._row |= {"step": step} | {name: float(value) for name, value in scalars.items()}
-
-    def flush(self) -> None:
-        """Writes the row."""
-        if self._row:
-            with self._path.open("a") as file:
-                file.write(json.dumps(self._row) + "\n")
-            self._row = {}
-
-    def close(self) -> None:
-        """Writes the last row."""
-        self.flush()
-
-    def _unsupported(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("metrics.jsonl holds scalars only")
-
-    write_summaries = write_images = write_videos = write_audios = _unsupported
-    write_texts = write_histograms = write_pointcloud = write_hparams = _unsupported
-
 
 def _read_config(path: epath.Path) -> Config:
     try:
         return configs.from_config_dict(json.loads(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path} is not the configuration of a run: {error}") from error
-
-
-def _step(row: str) -> int | None:
-    """The step of a row of metrics.jsonl, or None if the row was cut off."""
-    try:
-        return json.loads(row)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return None
 
 
 def _keep(path: epath.Path) -> None:

@@ -2,7 +2,6 @@
 
 from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
-from smh_jax.shipping.artifact.evaluation import evaluate
 from smh_jax.shipping.artifact.file import check_new, encode, load, save
 from smh_jax.shipping.artifact.forward import FORMS
 from smh_jax.shipping.artifact.preprocessing import Preprocessing
@@ -16,7 +15,6 @@ __all__ = [
     "Preprocessing",
     "check_new",
     "encode",
-    "evaluate",
     "load",
     "save",
     "to_onnx",

@@ -15,6 +15,7 @@ from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.methods.rounding import PRECISIONS, Quantized, dequantize, quantize
 from smh_jax.shipping.artifact.preprocessing import Preprocessing
+from smh_jax.training import forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +113,7 @@ class Artifact:
 
     def logits(self, images: Any) -> jax.Array:
         """Logits [batch, classes] of preprocessed images [batch, height, width, channels]."""
-        return self._logits(self.params, dict(self.model_state), images)
-
-    @cached_property
-    def _logits(self) -> Any:
-        return jax.jit(
-            lambda params, state, images: self.module.apply(
-                {"params": params, **state}, images, train=False
-            )
-        )
+        return _logits(self.module, self.params, dict(self.model_state), images)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [batch, classes] of images [batch, height, width, channels] of uint8.
@@ -131,6 +124,9 @@ class Artifact:
         if self.preprocessing is None:
             raise ValueError("the artifact does not say how images are preprocessed: use logits")
         return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(images))))
+
+
+_logits = jax.jit(forward.logits_of_params, static_argnums=0)
 
 
 def reduce(array: Any, precision: str) -> Any:

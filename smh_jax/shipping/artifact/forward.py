@@ -1,5 +1,6 @@
 """The forward pass of a stored model, as a function that other programs can be given."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from smh_jax.shipping import on_the_fly
 from smh_jax.shipping.artifact.artifact import Artifact
+from smh_jax.training.forward import logits_of_params
 
 FORMS = ("on_the_fly", "unpacked")
 
@@ -24,14 +26,13 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
     Raises:
         ValueError: for another form, or if the base model is not one of this project's.
     """
+    model_state = dict(artifact.model_state)
     if form == "unpacked":
-        module, constants = artifact.module, (artifact.params, dict(artifact.model_state))
-
-        def unpacked(constants: Any, images: jax.Array) -> jax.Array:
-            params, state = constants
-            return module.apply({"params": params, **state}, images, train=False)
-
-        return unpacked, constants
+        unpacked = functools.partial(logits_of_params, artifact.module)
+        return lambda constants, images: unpacked(*constants, images), (
+            artifact.params,
+            model_state,
+        )
     if form != "on_the_fly":
         raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
     predict = on_the_fly.predict(artifact.module, artifact.method)
@@ -40,7 +41,7 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
         stored, state = constants
         return predict(artifact.restore(stored), state, images)
 
-    return generated, (artifact.stored, dict(artifact.model_state))
+    return generated, (artifact.stored, model_state)
 
 
 def image_batch(artifact: Artifact) -> jax.ShapeDtypeStruct:

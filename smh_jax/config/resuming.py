@@ -1,0 +1,54 @@
+"""In what a run may differ from how it began, when it is resumed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from smh_jax.config.dicts import to_json_dict
+from smh_jax.config.schema import Config
+
+# Fields in which a run that is resumed may differ from how it began: they change what it writes and
+# how it is spread over devices, never what a step computes.
+_CHANGEABLE = (
+    "log_every_steps",
+    "eval_every_epochs",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "optimizer.accumulate_steps",  # The loop checks its product with the number of devices.
+    "data.data_dir",
+    "data.eval_batch_size",
+    "data.skip_corrupt",
+)
+# Under these every step's rate follows from the number of all steps.
+_SCHEDULES_OVER_ALL_STEPS = ("cosine", "one_cycle")
+
+
+def changes_on_resume(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """The fields, with both values, in which a resumed run differs where it must not."""
+    changeable = _CHANGEABLE
+    if now.optimizer.schedule not in _SCHEDULES_OVER_ALL_STEPS:
+        changeable = (*changeable, "epochs")
+    return {
+        field: values
+        for field, values in differences(before, now).items()
+        if field not in changeable
+    }
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, by dotted name, with both values."""
+    ours, theirs = _flatten(to_json_dict(one)), _flatten(to_json_dict(other))
+    return {
+        name: (ours.get(name), theirs.get(name))
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

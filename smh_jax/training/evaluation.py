@@ -1,0 +1,81 @@
+"""How good a model is on a split: the one evaluation loop, of runs and of artifacts."""
+
+import collections
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from smh_jax import data
+from smh_jax.config import DataConfig
+from smh_jax.methods import Method, Variables
+from smh_jax.training import metrics, parallel
+from smh_jax.training.forward import ModelState
+from smh_jax.training.step import eval_step
+
+# Steps that are dispatched before the metrics of an earlier one are read: enough to keep the
+# devices busy, and few enough to bound the batches that wait in their memory.
+STEPS_AHEAD = 4
+
+Split = data.Split | data.RecordSplit
+
+
+def evaluate(
+    mapped_step: Callable[[Any, Any], metrics.Evaluation],
+    replicated: Any,
+    split: Split,
+    dataset: data.DatasetInfo,
+    config: DataConfig,
+) -> dict[str, float]:
+    """Mean `loss` in nats, `accuracy` and number of `examples` of a split, each counted once.
+
+    Args:
+        mapped_step: of `replicated` and a batch.
+        replicated: the state that is evaluated.
+        split: the examples.
+        dataset: that the split is of.
+        config: batch size and dtype of the images.
+    """
+    devices = jax.device_count()
+    batches = data.eval_batches(
+        split,
+        dataset.normalization,
+        # Padding is masked, so the batch may grow to what the devices divide.
+        batch_size=math.ceil(config.eval_batch_size / devices) * devices,
+        host=jax.process_index(),
+        num_hosts=jax.process_count(),
+        dtype=config.image_dtype,
+        skip_corrupt=config.skip_corrupt,
+    )
+    pending: collections.deque[metrics.Evaluation] = collections.deque()
+    measured = []
+    for batch in parallel.to_devices(batches):
+        pending.append(mapped_step(replicated, batch))
+        if len(pending) > STEPS_AHEAD:
+            measured.append(parallel.first_replica(pending.popleft()))
+    measured += map(parallel.first_replica, pending)
+    return metrics.mean(measured) | {"examples": sum(float(m.accuracy.count) for m in measured)}
+
+
+@functools.lru_cache(maxsize=2)
+def mapped_eval_step(model: nn.Module, method: Method) -> Callable[[Any, Any], metrics.Evaluation]:
+    """The compiled `eval_step` of a model; compiled once for all variables of its method."""
+    step = functools.partial(eval_step, model=model, method=method)
+    return parallel.map_replicas(step, donate_state=False)
+
+
+def evaluate_variables(
+    model: nn.Module,
+    method: Method,
+    variables: Variables,
+    model_state: ModelState,
+    config: DataConfig,
+) -> dict[str, float]:
+    """`evaluate` of variables, such as an artifact's, on the evaluation split of a dataset."""
+    dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
+    split = data.load(dataset, config.eval_split, config.data_dir)
+    replicated = parallel.replicate((variables, model_state))
+    return evaluate(mapped_eval_step(model, method), replicated, split, dataset, config)
