@@ -16,7 +16,7 @@ from smh_jax.config import DataConfig, arguments
 def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
     args = arguments.parse(text, depth=32, method="smh", target_size=119_562, hashed="all", seed=0)
-    return small_images.build(
+    return small_images.run_config(
         args,
         data=DataConfig(
             name="cifar10", augmentation="crop_flip", batch_size=128, eval_batch_size=1000

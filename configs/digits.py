@@ -15,7 +15,7 @@ from smh_jax.config import DataConfig, arguments
 def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
     args = arguments.parse(text, depth=20, method="smh", target_size=67_000, hashed="all", seed=0)
-    return small_images.build(
+    return small_images.run_config(
         args,
         data=DataConfig(name="digits", augmentation="crop", batch_size=128),
         optimizer={

@@ -15,7 +15,7 @@ from smh_jax import models
 from smh_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, to_config_dict
 
 
-def build(
+def run_config(
     args: Mapping[str, Any],
     *,
     model: str,
@@ -36,7 +36,7 @@ def build(
     return to_config_dict(
         Config(
             model=ModelConfig(model, models.default_options(model) | {"dtype": "bfloat16"}),
-            method=methods.build(args, scale=args["scale"]),
+            method=methods.method_config(args, scale=args["scale"]),
             data=DataConfig(
                 name="imagenet2012",
                 eval_split="validation",

@@ -45,7 +45,7 @@ def get_config(text: str = "") -> ConfigDict:
         scale="learnable",
         seed=0,
     )
-    return imagenet.build(
+    return imagenet.run_config(
         args,
         model=f"efficientnet_{args.variant}",
         data={"preprocessing": "resnet", "augmentation": "autoaugment_v0", "batch_size": 2048},

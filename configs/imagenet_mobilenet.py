@@ -50,7 +50,7 @@ def get_config(text: str = "") -> ConfigDict:
     )
     v2 = args.variant == "v2"
     generated = {} if args.method == "dense" or not v2 else {"clip_norm": 1.0, "scale_rate": 0.1}
-    return imagenet.build(
+    return imagenet.run_config(
         args,
         model=f"mobilenet_{args.variant}",
         data={"preprocessing": "inception", "batch_size": 1536 if v2 else 4096},

@@ -32,7 +32,7 @@ def get_config(text: str = "") -> ConfigDict:
     )
     # As on small images; not tuned on ImageNet.
     generated = {} if args.method == "dense" else methods.GENERATED
-    return imagenet.build(
+    return imagenet.run_config(
         args,
         model=f"resnet{args.variant}",
         data={"preprocessing": "resnet", "batch_size": 1024},

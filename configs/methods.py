@@ -12,7 +12,7 @@ from smh_jax.config import MethodConfig
 GENERATED = {"clip_norm": 1.0, "pool_rate": 2.0, "scale_rate": 0.1}
 
 
-def build(args: Mapping[str, Any], **options: Any) -> MethodConfig:
+def method_config(args: Mapping[str, Any], **options: Any) -> MethodConfig:
     """The method of parsed string arguments.
 
     Args:

@@ -10,7 +10,7 @@ from smh_jax import models
 from smh_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, to_config_dict
 
 
-def build(
+def run_config(
     args: Mapping[str, Any], *, data: DataConfig, optimizer: Mapping[str, Any], **run: Any
 ) -> ConfigDict:
     """The config of a `cifar_resnet`.
@@ -26,7 +26,7 @@ def build(
     return to_config_dict(
         Config(
             model=ModelConfig(model, models.default_options(model)),
-            method=methods.build(args),
+            method=methods.method_config(args),
             data=data,
             optimizer=OptimizerConfig(**{**optimizer, **generated}),
             seed=args["seed"],

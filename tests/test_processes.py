@@ -16,6 +16,7 @@ import pytest
 
 from smh_jax import config as configs
 from smh_jax import data
+from smh_jax.config.errors import PeerError
 from smh_jax.training import processes
 from tests.conftest import ROOT
 from tests.small import digits_config
@@ -268,6 +269,16 @@ def test_processes_that_disagree(monkeypatch):
         processes.check_same("the configuration", "a")
 
 
+def test_a_lack_of_memory_is_no_dead_peer(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for status, kind in (
+        ("UNAVAILABLE: connection reset", PeerError),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", jax.errors.JaxRuntimeError),
+    ):
+        with pytest.raises(kind, match=status), processes.failures_of_peers():
+            raise jax.errors.JaxRuntimeError(status)
+
+
 @pytest.mark.slow
 def test_a_pair_of_which_one_is_told_to_end(digits_dir, tmp_path):
     config = digits_config(digits_dir, batch_norm="synced", epochs=40 / (NUM_EXAMPLES / 64))
@@ -276,7 +287,7 @@ def test_a_pair_of_which_one_is_told_to_end(digits_dir, tmp_path):
     pair[1].send_signal(signal.SIGTERM)
     (tmp_path / "pair.go").touch()
     codes, ends = finish(pair)
-    assert codes == [0, 0], ends[0][1][-4000:] + ends[1][1][-4000:]
+    assert codes == [75, 75], ends[0][1][-4000:] + ends[1][1][-4000:]
     assert "told to end: saved at step" in ends[0][1]
     at = saved_steps(tmp_path / "pair")[-1]
     assert 8 <= at < 40

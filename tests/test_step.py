@@ -61,7 +61,7 @@ class Network(nn.Module):
         return nn.Dense(5)(x)
 
 
-def build(batch_norm, groups, dropout_rate, parts, **fields):
+def state_and_static(batch_norm, groups, dropout_rate, parts, **fields):
     axis_name = parallel.AXIS_NAME if groups else None
     model = Network(batch_norm, dropout_rate, axis_name, groups)
     manifest = Manifest.from_model(model.clone(axis_name=None), (1, *IMAGES[1:]))
@@ -85,7 +85,7 @@ def batches(num_steps):
 def run(variant, num_steps=3):
     """The state and the metrics after some steps."""
     num_devices, parts, batch_norm, groups, dropout_rate = VARIANTS[variant]
-    state, static = build(batch_norm, groups, dropout_rate, parts)
+    state, static = state_and_static(batch_norm, groups, dropout_rate, parts)
 
     def step(state, batch):
         return train_step(state, batch, **static)
@@ -175,7 +175,7 @@ def test_not_the_same(one, other, variants):
 
 def steps(num_steps, **fields):
     """The states of a single device, the first one before any step."""
-    state, static = build(True, None, 0.0, 1, **fields)
+    state, static = state_and_static(True, None, 0.0, 1, **fields)
 
     def step(state, batch):
         return train_step(state, batch, **static)

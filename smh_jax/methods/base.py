@@ -46,7 +46,7 @@ class Method(abc.ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "name" in vars(cls):
+        if isinstance(vars(cls).get("name"), str):
             _METHODS[cls.name] = cls
 
     @abc.abstractmethod

@@ -82,7 +82,9 @@ class Checkpoints:
         state = jax.tree.map(np.asarray, state)
         for name, leaf in named_leaves(state).items():
             # The sum is finite where all is: float64 does not overflow on sums of float32.
-            if not math.isfinite(np.sum(leaf, dtype=np.float64)):
+            with np.errstate(invalid="ignore"):
+                total = np.sum(leaf, dtype=np.float64)
+            if not math.isfinite(total):
                 raise DivergedError(
                     f"{name} is not finite after step {int(state.step)}; last good checkpoint: "
                     f"{self.describe_latest()}. A lower optimizer.learning_rate or "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from clu import metric_writers, periodic_actions
 from clu import metrics as clu_metrics
@@ -46,7 +47,7 @@ class Monitor:
         self._log_every_steps = log_every_steps
         self._pending: collections.deque[tuple[int, metrics.Training]] = collections.deque()
         self._has_rows = False
-        self._unlogged = _restored(progress.get("unlogged"))
+        self._unlogged = _restored(progress.get("unlogged", {}))
         self._report_progress = periodic_actions.ReportProgress(
             num_train_steps=len(learning_rates), every_steps=log_every_steps
         )
@@ -102,7 +103,7 @@ class Monitor:
         scalars["learning_rate"] = float(self._learning_rates[step - 1])
         scalars["steps_per_second"] = self.stopwatch.steps_per_second()
         self._write(step, scalars)
-        self._unlogged = metrics.Training.empty()
+        self._unlogged = _restored({})
 
     def _check_finite(self, step: int, collection: metrics.Training) -> None:
         values = collection.compute()
@@ -115,13 +116,13 @@ class Monitor:
             )
 
 
-def _restored(unlogged: Mapping[str, Any] | None) -> metrics.Training:
-    """The metrics that `Monitor.progress` described."""
+def _restored(unlogged: Mapping[str, Any]) -> metrics.Training:
+    """The metrics that `Monitor.progress` described, none for {}; on the host, as what is added."""
     averages = {
         name: clu_metrics.Average(total=np.float32(total), count=np.float32(count))
-        for name, (total, count) in (unlogged or {}).items()
+        for name, (total, count) in unlogged.items()
     }
-    return metrics.Training.empty().replace(**averages)
+    return jax.tree.map(np.asarray, metrics.Training.empty().replace(**averages))
 
 
 class Stopwatch:
