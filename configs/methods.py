@@ -1,4 +1,4 @@
-"""How a recipe's weights are made: what its config files share; not a config file itself."""
+"""How a recipe's weights are generated: what its config files share; not a config file itself."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a compressed ResNet on real images: scripts/quickstart.sh [workdir]
-# Makes .venv beside the sources if it is missing and installs the tested versions into it.
+# Creates .venv in the project's root if it is missing and installs the tested versions into it.
 set -euo pipefail
 workdir=$(realpath -m "${1:-runs/digits}")
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lints and tests: scripts/test.sh [--slow] [arguments of pytest]
-# Makes .venv beside the sources if it is missing and installs the tested versions into it.
+# Creates .venv in the project's root if it is missing and installs the tested versions into it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SMH_EXTRAS="test"

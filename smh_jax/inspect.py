@@ -17,7 +17,7 @@ MODEL = flags.DEFINE_string("model", None, "A base model to inspect in place of 
 NUM_CLASSES = flags.DEFINE_integer("num_classes", 1000, "Of --model.", lower_bound=1)
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Of --model; None for the published one.")
 
-_COLUMNS = ("tensor", "shape", "weights", "made", "offset", "initial values")
+_COLUMNS = ("tensor", "shape", "weights", "origin", "offset", "initial values")
 
 
 def describe_run(run: Run) -> str:

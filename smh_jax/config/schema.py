@@ -29,7 +29,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """How its weights are made: a name of `smh_jax.methods.names()` and that method's options.
+    """How its weights are generated: a name of `smh_jax.methods.names()` and that method's options.
 
     Attributes:
         name: of the method.
@@ -65,7 +65,7 @@ class DataConfig:
         batch_size: examples per step, over all devices of all hosts.
         eval_batch_size: the same for evaluation.
         image_dtype: 'float32' or 'bfloat16', in which images are handed to the devices.
-        skip_corrupt: goes on where an image file cannot be decoded: training takes the next
+        skip_corrupt: tolerates an image file that cannot be decoded: training takes the next
             example in its place, evaluation does not count it. Otherwise that is an error.
     """
 
@@ -121,7 +121,7 @@ class OptimizerConfig:
         weight_decay: factor of half the squared norm that is added to the loss.
         weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
             'weights' (the generated and stored tensors; never batch norm).
-        weight_decay_exclude: regular expression of names of tensors that are not decayed beside
+        weight_decay_exclude: regular expression of names of tensors that are not decayed, besides
             batch norm's; '' excludes no more.
         pool_rate, scale_rate: multiply the learning rate of the pools and of the scales.
         clip_norm: largest global norm of the gradient of all variables; None does not clip.
@@ -129,9 +129,9 @@ class OptimizerConfig:
         ema_decay: of the exponential moving average of variables and batch statistics, with which
             the run is evaluated; at step t at most (1 + t) / (10 + t). None evaluates the last
             values.
-        accumulate_steps: equal parts into which each device cuts its share of a batch to go
-            through them one by one, for batches that do not fit its memory. The result is that of
-            so many times the devices: batch norm sees one part at a time.
+        accumulate_steps: microbatches into which each device cuts its share of a batch and
+            computes one by one, for batches that do not fit its memory. The result is that of
+            so many times the devices: batch norm sees one microbatch at a time.
     """
 
     name: str = "momentum"
@@ -187,7 +187,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DistillationConfig:
-    """Learning from another run's logits beside the labels.
+    """Learning from another run's logits besides the labels.
 
     Attributes:
         teacher: folder of a run on the same images, whose logits are learned from; None for none.
@@ -216,7 +216,7 @@ class Config:
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
         pool_precision: 'float32', 'bfloat16', 'int8' or 'int4', to which the pools are rounded
-            whenever weights are made of them, as an export at this precision will round them
+            whenever weights are generated from them, as an export at this precision will round them
             (quantization-aware training). The gradient goes straight through to the pools, which
             are kept as they are.
         seed: of initial values, order of examples, augmentation and dropout.

@@ -60,7 +60,7 @@ class Teacher:
 
     Attributes:
         distillation: its module, and how it is learned from.
-        collections: its 'params', made once, and its batch statistics.
+        collections: its 'params', generated once, and its batch statistics.
     """
 
     distillation: Distillation
@@ -68,7 +68,7 @@ class Teacher:
 
 
 def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
-    """The run of `config.teacher` with its weights made, or None.
+    """The run of `config.teacher` with its weights generated, or None.
 
     Raises:
         ValueError: unless it sees the same images and knows the same classes as the student.

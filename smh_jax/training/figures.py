@@ -71,7 +71,7 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> Figure:
 def learned_scales(
     tensors: Sequence[Tensor], starts: Sequence[np.ndarray], learned: Sequence[np.ndarray]
 ) -> Figure:
-    """Each layer's scales after training beside those at its start.
+    """Each layer's scales after training, alongside those at its start.
 
     Args:
         tensors: the hashed ones.

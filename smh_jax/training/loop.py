@@ -136,7 +136,7 @@ def _load_splits(run: Run) -> list[evaluation.Split]:
 def _first_state(
     run: Run, program: Program, checkpoints: Checkpoints, initial: trained.Trained | None
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The state to train from, unreplicated, and the progress that was made before it.
+    """The state to train from, unreplicated, and the progress up to it.
 
     Raises:
         ValueError: if the run cannot be resumed with this configuration on these devices.

@@ -24,7 +24,7 @@ def regularization(
 
     Args:
         variables: of the method.
-        params: what the method made of them.
+        params: the weights that the method generates from them.
         method: with the manifest.
         config: `weight_decay` and what it is of.
     """
@@ -44,7 +44,7 @@ def half_squared_norm(
     Args:
         manifest: of the method, which knows the batch norm tensors. They are never decayed.
         variables: of the method.
-        params: what the method made of them.
+        params: the weights that the method generates from them.
         decay_on: 'variables' takes the pools and stored tensors, but no scales, which would shrink
             whole layers; 'weights' takes the tensors of `params`.
         exclude: regular expression of names of tensors that are not decayed; '' excludes none.
@@ -61,7 +61,7 @@ def half_squared_norm(
 
 
 def decayed_tensors(manifest: Manifest, decay_on: str, exclude: str) -> list[Tensor]:
-    """The tensors that weight decay shrinks as they are, beside the pools; see above.
+    """The tensors that weight decay shrinks as they are, besides the pools; see above.
 
     Raises:
         ValueError: if `exclude` is no regular expression, or excludes nothing.

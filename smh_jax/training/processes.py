@@ -99,10 +99,10 @@ def initialize(
 
 
 def _check_devices(num_processes: int) -> None:
-    found = jax.process_count()
-    if found != num_processes:
+    count = jax.process_count()
+    if count != num_processes:
         raise ValueError(
-            f"--num_processes={num_processes}, but process 0 was started for {found}: "
+            f"--num_processes={num_processes}, but process 0 was started for {count}: "
             "give every process the same number"
         )
     counts = [
@@ -112,7 +112,7 @@ def _check_devices(num_processes: int) -> None:
     if len(set(counts)) > 1:
         raise ValueError(
             f"the {num_processes} processes have {', '.join(map(str, counts))} devices; "
-            "each must have as many as the others, to take equal parts of a batch"
+            "each must have as many as the others, to take equal shares of a batch"
         )
 
 

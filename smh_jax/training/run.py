@@ -1,4 +1,4 @@
-"""From a configuration to the objects of a run, with every mistake found on the way."""
+"""From a configuration to the objects of a run; every mistake comes to light on the way."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ class Run:
         config: the configuration.
         dataset: what is known of the dataset before it is read.
         model: the base model.
-        method: how its weights are made; its `manifest` says which of them.
+        method: how its weights are generated; its `manifest` says which of them.
     """
 
     config: Config
@@ -100,7 +100,7 @@ def _manifest_of(
     if not known.same_tensors(traced):
         raise ValueError(
             f"the manifest given for model.name={config.model.name!r} describes other tensors "
-            "than the model has; another version of the model made it"
+            "than the model has; it is of another version of the model"
         )
     return known
 

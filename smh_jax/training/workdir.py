@@ -30,7 +30,7 @@ class Workdir:
         """Whether a run with this configuration may use the folder.
 
         Returns:
-            The manifest of the run that is there and may go on, or None if there is no run.
+            The manifest of the run that is there and may be resumed, or None if there is no run.
 
         Raises:
             ValueError: if another run is there; the message names the fields that differ.
@@ -80,7 +80,7 @@ class Workdir:
         return config, manifest
 
     def describe(self, config: Config, manifest: Manifest) -> None:
-        """Writes what the run is; an earlier, different config.json is kept beside it."""
+        """Writes what the run is; an earlier, different config.json is kept as config.1.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
         if path.exists() and configs.differences(_read_config(path), config):
@@ -95,7 +95,7 @@ class Workdir:
         return json.loads(path.read_text()) if path.exists() else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json; that of a shorter training is kept beside it."""
+        """Writes result.json; that of a shorter training is kept as result.1.json."""
         path = self.path / "result.json"
         if path.exists():
             _keep(path)

@@ -68,8 +68,8 @@ def read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         )
     said = str(metadata.get("digest"))
     blank = _DIGEST.format(_NO_DIGEST).encode()
-    found = hashlib.sha256(data.replace(_DIGEST.format(said).encode(), blank, 1)).hexdigest()
-    if found != said:
+    actual = hashlib.sha256(data.replace(_DIGEST.format(said).encode(), blank, 1)).hexdigest()
+    if actual != said:
         raise ValueError("its content does not have the digest that it was written with: damaged")
     try:
         entries = safetensors.deserialize(data)

@@ -211,8 +211,8 @@ def _model_state(model: ModelSpec, manifest: Manifest, preprocessing: Any) -> An
         return call(*args, **kwargs)
 
     with nn.intercept_methods(count_calls):
-        found = Manifest.from_model(module, (1, *shape), measure=False)
-        if not manifest.same_tensors(found):
+        traced = Manifest.from_model(module, (1, *shape), measure=False)
+        if not manifest.same_tensors(traced):
             raise ValueError(f"{model.name} has other tensors than the manifest describes")
         state = jax.eval_shape(
             lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
