@@ -188,7 +188,7 @@ def test_other_versions_and_other_files(data, opened, refuses, tmp_path):
     ({"method": {"name": "os.system"}}, "method name='os.system' is unknown"),
     ({"method": {"options": {"blocks": 10**9}}}, "do not fit"),
     ({"method": {"options": {"matrix_size": 10**12}}}, "do not fit"),
-    ({"method": {"options": {"no_such": 1}}}, "no option 'no_such'"),
+    ({"method": {"options": {"no_such": 1}}}, "option 'no_such' of method smh is unknown"),
     ({"model": {"name": "cifar_resnet6000002"}}, "far more layers"),
     ({"model": {"name": "cifar_resnet14"}}, "other tensors than the manifest"),
     ({"model": {"name": "../model"}}, "is unknown"),
