@@ -162,30 +162,6 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def matching_leaves(manifest: Manifest, params: Params) -> dict[str, Any]:
-    """The leaves of a params tree by tensor name.
-
-    Raises:
-        ValueError: unless the tree has exactly the manifest's paths and shapes.
-    """
-    found = {
-        "/".join(str(key.key) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    wanted = {tensor.name: tensor.shape for tensor in manifest.tensors}
-    wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{name} is not a tensor of the model" for name in found if name not in wanted]
-    wrong += [
-        f"{name} is {np.shape(found[name])}, not {shape}"
-        for name, shape in wanted.items()
-        if name in found and np.shape(found[name]) != shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
-    return {name: found[name] for name in wanted}
-
-
 def tie(tree: Any, zero: jax.Array) -> Any:
     """The same values, which now depend on an int32 scalar that is 0."""
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)

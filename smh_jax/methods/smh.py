@@ -16,7 +16,6 @@ from smh_jax.methods.base import (
     Variables,
     check_at_least,
     check_choice,
-    matching_leaves,
     tile,
 )
 from smh_jax.methods.matrix_entries import entries
@@ -192,7 +191,7 @@ class SMH(PooledMethod):
             raise ValueError(
                 f"modifier={self.modifier!r}: only weights without a modifier can be fitted"
             )
-        tensors, leaves = self.manifest.hashed, matching_leaves(self.manifest, params)
+        tensors, leaves = self.manifest.hashed, self.manifest.leaves(params)
         shape = (self.blocks, *self.matrix_shape)
         numbers = jnp.arange(math.prod(shape), dtype=jnp.int32)
         entries = np.concatenate([np.ravel(x) for x in self.arrange(numbers)])
