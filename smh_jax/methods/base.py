@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax.config.names import check_known
+from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Manifest, Params, Tensor
 from smh_jax.methods import distributions, modifiers
 
@@ -174,13 +175,13 @@ def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Arra
         ValueError: for a tensor of which the description does not fix the values.
     """
     values = {}
-    for index, tensor in enumerate(tensors):
+    for tensor in tensors:
         initial = tensor.initial
         if initial.distribution == "constant":
             value = jnp.full(tensor.shape, initial.mean, tensor.dtype)
         elif initial.distribution in distributions.NAMES:
             sample = distributions.sample(
-                initial.distribution, jax.random.fold_in(key, index), tensor.shape
+                initial.distribution, purpose_key(key, f"stored {tensor.name}"), tensor.shape
             )
             value = (initial.mean + initial.stddev * sample).astype(tensor.dtype)
         else:
@@ -281,8 +282,7 @@ class PooledMethod(Method):
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
         """See `Method.init`."""
-        pool_key, stored_key = jax.random.split(key)
-        variables: Variables = {"pools": self.init_pools(pool_key)}
+        variables: Variables = {"pools": self.init_pools(purpose_key(key, "pools"))}
         if self.scale == "learnable":
             # A tensor that starts at 0 has its constant at 1 and its scale at 0, so that it starts
             # as in the base model and the scale still receives a gradient.
@@ -290,7 +290,7 @@ class PooledMethod(Method):
             variables["scales"] = jnp.asarray(np.repeat(starts, self.scale_sizes), jnp.float32)
         stored = self.manifest.stored
         if params is None:
-            variables["stored"] = init_stored(stored, stored_key)
+            variables["stored"] = init_stored(stored, key)
         else:
             leaves = self.manifest.leaves(params)
             variables["stored"] = {tensor.name: leaves[tensor.name] for tensor in stored}
