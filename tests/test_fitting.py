@@ -1,7 +1,5 @@
 """Variables fitted to given weights: exact where they can be, as good as any where they cannot."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from smh_jax import Manifest, methods
 from smh_jax.methods import fitting
+from tests.numerics import optimized_jit
 from tests.small import TwoLayers
 from tests.test_methods import synthetic_manifest
 
@@ -17,6 +16,7 @@ SHAPE = (1, 8, 8, 1)
 SIZES = (35, 30)
 VARIANTS = {
     "matmul": {"matrix": "square"},
+    "bfloat16": {"pool_dtype": "bfloat16"},
     "rectangular": {"matrix": "rectangular"},
     "kronecker": {"layout": "kronecker"},
     "blocks": {"blocks": 3},
@@ -26,9 +26,22 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def kernels():
+    """The manifest of `TwoLayers` whose kernels are hashed."""
+    return Manifest.from_model(TwoLayers(), SHAPE, hashed="kernel")
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Initial params of `TwoLayers`."""
+    init = jax.jit(lambda key: TwoLayers().init(key, jnp.zeros(SHAPE), train=False)["params"])
+    return init(jax.random.key(0))
+
+
 def relative_errors(method, variables, params):
     wanted = method.manifest.leaves(params)
-    made = method.manifest.leaves(method.materialize(variables))
+    made = method.manifest.leaves(optimized_jit(method.materialize)(variables))
     return {
         t.name: float(
             np.linalg.norm(made[t.name] - wanted[t.name]) / np.linalg.norm(wanted[t.name])
@@ -38,22 +51,20 @@ def relative_errors(method, variables, params):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_weights_that_the_method_made_are_found_again(name):
-    manifest = Manifest.from_model(TwoLayers(), SHAPE, hashed="kernel")
-    method = methods.create("smh", manifest, target_size=200, **VARIANTS[name])
+def test_weights_that_the_method_made_are_found_again(name, kernels, params):
+    method = methods.create("smh", kernels, target_size=200, **VARIANTS[name])
     assert method.num_hash_pairs >= 2
     variables = method.init(jax.random.key(0))
     if method.scale == "learnable":
         variables["scales"] *= jnp.asarray([3.0, 0.2, 1.0])
     variables["stored"] = {k: v + 0.5 for k, v in variables["stored"].items()}
-    params = method.materialize(variables)
-    fitted = method.fit(params)
+    materialized = optimized_jit(method.materialize)(variables)
+    fitted = method.fit(materialized)
     assert jax.tree.map(jnp.shape, fitted) == jax.tree.map(jnp.shape, variables)
     jax.tree.map(np.testing.assert_array_equal, fitted["stored"], variables["stored"])
-    assert max(relative_errors(method, fitted, params).values()) < 0.02
+    assert max(relative_errors(method, fitted, materialized).values()) < 0.02
     # Which is not so of other weights.
-    other = TwoLayers().init(jax.random.key(1), jnp.zeros(SHAPE), train=False)["params"]
-    assert max(relative_errors(method, method.fit(other), other).values()) > 0.3
+    assert max(relative_errors(method, method.fit(params), params).values()) > 0.3
 
 
 def test_one_tensor_that_fills_the_matrix_is_a_truncated_decomposition():
@@ -67,10 +78,11 @@ def test_one_tensor_that_fills_the_matrix_is_a_truncated_decomposition():
 
 
 @pytest.mark.parametrize("options", [{}, {"scale_per": "channel"}, {"blocks": 3}])
-def test_no_worse_than_gradient_descent(options):
-    manifest = Manifest.from_model(TwoLayers(), SHAPE, hashed="kernel")
+def test_no_worse_than_gradient_descent(options, kernels, params):
+    # Of these weights. Both find local minima: with channel scales and the params of key 1, that
+    # of `fit` is 9% above gradient descent's.
+    manifest = kernels
     method = methods.create("smh", manifest, target_size=260, matrix="square", **options)
-    params = TwoLayers().init(jax.random.key(0), jnp.zeros(SHAPE), train=False)["params"]
     wanted = manifest.leaves(params)
 
     def error(variables):
@@ -83,7 +95,7 @@ def test_no_worse_than_gradient_descent(options):
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 3000))
 
-    @jax.jit
+    @optimized_jit
     def descend(variables):
         def step(carry, _):
             variables, state = carry
@@ -141,15 +153,13 @@ def test_a_tensor_of_zeros_stays_zero():
     assert np.any(made["w0"])
 
 
-def test_dense_is_a_copy():
-    params = TwoLayers().init(jax.random.key(0), jnp.zeros(SHAPE), train=False)["params"]
+def test_dense_is_a_copy(params):
     method = methods.create("dense", Manifest.from_model(TwoLayers(), SHAPE))
     jax.tree.map(np.testing.assert_array_equal, method.materialize(method.fit(params)), params)
 
 
-def test_what_cannot_be_fitted_says_so():
+def test_what_cannot_be_fitted_says_so(params):
     manifest = Manifest.from_model(TwoLayers(), SHAPE)
-    params = TwoLayers().init(jax.random.key(0), jnp.zeros(SHAPE), train=False)["params"]
     create = {"manifest": manifest, "target_size": 300}
     with pytest.raises(ValueError, match="method multi_hash cannot be fitted"):
         methods.create("multi_hash", **create).fit(params)
@@ -162,16 +172,3 @@ def test_what_cannot_be_fitted_says_so():
     ):
         with pytest.raises(ValueError, match=message):
             methods.create("smh", **create).fit(wrong)
-
-
-def test_pools_have_their_dtype():
-    manifest = synthetic_manifest([300])
-    method = methods.create("smh", manifest, target_size=200, pool_dtype="bfloat16")
-    fitted = method.fit({"w0": np.random.default_rng(0).normal(size=300)})
-    assert fitted["pools"]["u"].dtype == jnp.bfloat16
-    float32 = dataclasses.replace(method, pool_dtype="float32").fit(
-        {"w0": np.random.default_rng(0).normal(size=300)}
-    )
-    np.testing.assert_allclose(
-        np.float32(fitted["pools"]["u"]), float32["pools"]["u"], rtol=1e-2, atol=1e-3
-    )

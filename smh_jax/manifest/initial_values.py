@@ -1,4 +1,4 @@
-"""Statistics of what a model's own initializers give, measured by drawing from them.
+"""Statistics of what a model's own initializers give, measured on samples of them.
 
 The paper scales each layer to the standard deviation of its initializer and matches whether the
 distribution is bounded (section 3.3). Both are read off samples, so any initializer will do.
@@ -6,14 +6,13 @@ distribution is bounded (section 3.3). Both are read off samples, so any initial
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
-Initializer = Callable[[jax.Array], jax.Array]
+from smh_jax.manifest.init_program import GENERATOR, Initializer, initializers
 
 # At least this many values are drawn of each random tensor: a relative standard error of the
 # measured deviation of 1 / sqrt(2 * 2**17) = 0.2% for a normal distribution.
@@ -35,7 +34,8 @@ class InitialValues:
         mean: of the values.
         stddev: their standard deviation.
         distribution: 'normal' (unbounded), 'truncated_normal', 'uniform', 'constant' (every element
-            equals the mean at every draw) or 'fixed' (the same unequal values at every draw).
+            equals the mean at every draw), 'fixed' (the same unequal values at every draw) or
+            'unknown' (not measured).
     """
 
     mean: float
@@ -44,37 +44,38 @@ class InitialValues:
 
 
 UNKNOWN = InitialValues(math.nan, math.nan, "unknown")
+# Of values that have no place on the real line: finite, so that equal manifests compare equal.
+UNMEASURABLE = InitialValues(0.0, 0.0, "unknown")
 
 
-_measured: dict[str, InitialValues] = {}
+def measure(program: ClosedJaxpr) -> list[InitialValues]:
+    """Statistics of each output of a model's `init`, as `init_program.trace` gives it."""
+    measured: dict[str, InitialValues] = {}
+    statistics = []
+    for initializer in initializers(program):
+        # Layers of one shape share their initializer's text; constants are not part of it.
+        text = "" if initializer.constants else str(initializer.jaxpr)
+        values = measured.get(text) or _measure(initializer)
+        if text:
+            measured[text] = values
+        statistics.append(values)
+    return statistics
 
 
-def measure(initializer: Initializer) -> InitialValues:
-    """Measures the values that an initializer, a function of the key alone, gives its tensor."""
-    traced = jax.make_jaxpr(initializer)(jax.random.key(0))
-    # Layers of one shape share their initializer's program; constants are not part of its text.
-    program = None if traced.consts else str(traced)
-    if program in _measured:
-        return _measured[program]
-    drawn = None
-    if _depends_on_key(traced.jaxpr):
-        drawn = _draw(initializer, math.prod(traced.out_avals[0].shape))
-    if drawn is not None and drawn[:, 2].any():
-        values = _random(drawn)
-    else:
-        values = _fixed(np.asarray(initializer(jax.random.key(0)), np.float64))
-    if program is not None:
-        _measured[program] = values
-    return values
-
-
-def _depends_on_key(jaxpr: Jaxpr) -> bool:
-    """Whether any result of a program follows from its inputs."""
-    reached = set(jaxpr.invars)
-    for equation in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars)
+def _measure(initializer: Initializer) -> InitialValues:
+    if not jnp.issubdtype(initializer.dtype, jnp.floating):
+        return UNMEASURABLE
+    if initializer.size == 0:
+        return InitialValues(0.0, 0.0, "constant")
+    if initializer.is_random:
+        sample = initializer.sample(MIN_SAMPLES)
+        drawn = _draw(initializer) if sample is None else _moments(sample)[jnp.newaxis]
+        if drawn[:, 2].any():
+            return _random(np.asarray(drawn, np.float64))
+    values = initializer.sample(1)
+    if values is None:
+        values = initializer.draw(jax.random.key(0, impl=GENERATOR))
+    return _fixed(np.asarray(values, np.float64))
 
 
 def _fixed(values: np.ndarray) -> InitialValues:
@@ -84,28 +85,28 @@ def _fixed(values: np.ndarray) -> InitialValues:
     return InitialValues(float(np.mean(values)), float(np.std(values)), "fixed")
 
 
-def _draw(initializer: Initializer, size: int) -> np.ndarray:
-    """Moments over at least `MIN_SAMPLES` values of a tensor of `size` elements.
+def _moments(values: jax.Array) -> jax.Array:
+    """Mean, variance, largest deviation from the mean, and number of values, [4]."""
+    values = values.astype(jnp.float32)
+    mean = jnp.mean(values)
+    # The deviations are taken from the mean: a mean of squares would cancel far from 0.
+    largest = jnp.max(jnp.abs(values - mean))
+    return jnp.stack([mean, jnp.var(values), largest, jnp.float32(values.size)])
 
-    Returns:
-        [batches of draws, 4]: mean, variance, largest deviation from the mean, number of values.
-    """
+
+def _draw(initializer: Initializer) -> jax.Array:
+    """Moments of batches of draws, [batches, 4], over at least `MIN_SAMPLES` values."""
+    num_draws = max(2, math.ceil(MIN_SAMPLES / initializer.size))
+    at_once = max(1, min(num_draws, _MAX_VALUES_AT_ONCE // initializer.size))
+    batches = math.ceil(num_draws / at_once)
+    # Keys made by NumPy need no program for each shape.
+    data = np.random.default_rng(1).integers(2**32, size=(batches, at_once, 4), dtype=np.uint32)
+    keys = jax.random.wrap_key_data(data, impl=GENERATOR)
 
     def moments(keys: jax.Array) -> jax.Array:
-        values = jax.vmap(initializer)(keys).astype(jnp.float32)
-        mean = jnp.mean(values)
-        # The deviations are taken from the mean: a mean of squares would cancel far from 0.
-        largest = jnp.max(jnp.abs(values - mean))
-        return jnp.stack([mean, jnp.var(values), largest, jnp.float32(values.size)])
+        return _moments(jax.vmap(initializer.draw)(keys))
 
-    num_draws = max(2, math.ceil(MIN_SAMPLES / size))
-    at_once = max(1, min(num_draws, _MAX_VALUES_AT_ONCE // size))
-    batches = math.ceil(num_draws / at_once)
-    # This generator compiles several times faster than the default one, and keys made by NumPy
-    # need no program for each shape.
-    data = np.random.default_rng(1).integers(2**32, size=(batches, at_once, 4), dtype=np.uint32)
-    keys = jax.random.wrap_key_data(data, impl="rbg")
-    return np.asarray(jax.jit(lambda keys: jax.lax.map(moments, keys))(keys), np.float64)
+    return jax.jit(lambda keys: jax.lax.map(moments, keys))(keys)
 
 
 def _random(batches: np.ndarray) -> InitialValues:

@@ -15,6 +15,9 @@ from smh_jax.methods.tensor_ring import TensorRing
 from smh_jax.methods.tensor_train import TensorTrain
 from smh_jax.methods.tucker import Tucker
 
+# Options that are no more, by the one value that runs and artifacts of before may still give.
+_RETIRED = {"precision": "default", "max_rank": 0, "channel_factors": 3}
+
 __all__ = [
     "GROUPS",
     "SMH",
@@ -51,6 +54,9 @@ def create(
         ValueError: for an unknown name (the near ones are listed) or option, or for a target size
             that is impossible; the message says which ones are possible.
     """
+    for option, value in _RETIRED.items():
+        if options.get(option) == value:
+            del options[option]
     for option in options:
         check_known(f"option {option!r} of method {name}", option, default_options(name))
     method = of_name(name)(manifest=manifest, target_size=target_size, **options)

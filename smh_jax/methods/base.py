@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax.config.names import check_known
+from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Manifest, Params, Tensor
 from smh_jax.methods import distributions, modifiers
 
@@ -162,30 +163,6 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def matching_leaves(manifest: Manifest, params: Params) -> dict[str, Any]:
-    """The leaves of a params tree by tensor name.
-
-    Raises:
-        ValueError: unless the tree has exactly the manifest's paths and shapes.
-    """
-    found = {
-        "/".join(str(key.key) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    wanted = {tensor.name: tensor.shape for tensor in manifest.tensors}
-    wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{name} is not a tensor of the model" for name in found if name not in wanted]
-    wrong += [
-        f"{name} is {np.shape(found[name])}, not {shape}"
-        for name, shape in wanted.items()
-        if name in found and np.shape(found[name]) != shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
-    return {name: found[name] for name in wanted}
-
-
 def tie(tree: Any, zero: jax.Array) -> Any:
     """The same values, which now depend on an int32 scalar that is 0."""
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
@@ -198,13 +175,13 @@ def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Arra
         ValueError: for a tensor of which the description does not fix the values.
     """
     values = {}
-    for index, tensor in enumerate(tensors):
+    for tensor in tensors:
         initial = tensor.initial
         if initial.distribution == "constant":
             value = jnp.full(tensor.shape, initial.mean, tensor.dtype)
         elif initial.distribution in distributions.NAMES:
             sample = distributions.sample(
-                initial.distribution, jax.random.fold_in(key, index), tensor.shape
+                initial.distribution, purpose_key(key, f"stored {tensor.name}"), tensor.shape
             )
             value = (initial.mean + initial.stddev * sample).astype(tensor.dtype)
         else:
@@ -305,8 +282,7 @@ class PooledMethod(Method):
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
         """See `Method.init`."""
-        pool_key, stored_key = jax.random.split(key)
-        variables: Variables = {"pools": self.init_pools(pool_key)}
+        variables: Variables = {"pools": self.init_pools(purpose_key(key, "pools"))}
         if self.scale == "learnable":
             # A tensor that starts at 0 has its constant at 1 and its scale at 0, so that it starts
             # as in the base model and the scale still receives a gradient.
@@ -314,7 +290,7 @@ class PooledMethod(Method):
             variables["scales"] = jnp.asarray(np.repeat(starts, self.scale_sizes), jnp.float32)
         stored = self.manifest.stored
         if params is None:
-            variables["stored"] = init_stored(stored, stored_key)
+            variables["stored"] = init_stored(stored, key)
         else:
             leaves = self.manifest.leaves(params)
             variables["stored"] = {tensor.name: leaves[tensor.name] for tensor in stored}

@@ -9,15 +9,23 @@ from typing import Any, ClassVar
 import jax
 
 from smh_jax.config import arguments
+from smh_jax.config.randomness import purpose_key
 from smh_jax.methods.base import PooledMethod, check_choice, count, default_options, of_name
+
+# Options of methods that are no part's: what they do happens after the parts are combined.
+_OF_THE_WHOLE = ("scale", "scale_per", "modifier", "nuclear_norm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Combined(PooledMethod):
     """The sum or product of what several methods generate, each from its share of the budget.
 
+    The parts only generate weights of unit variance from their pools. Scales, stored tensors and
+    the modifier are those of the combination.
+
     Attributes:
         parts: names of methods, each optionally with options: 'multi_hash:num_hashes=2,signs=true'.
+            Parts that hash have a `hash_seed` each, 0, 1, ..., where they are given none.
         reducer: 'sum', divided by the square root of the number of parts, or 'product'; both keep
             unit variance.
     """
@@ -33,15 +41,31 @@ class Combined(PooledMethod):
             raise ValueError(f"parts={self.parts!r} must name at least two methods")
         object.__setattr__(self, "parts", tuple(self.parts))
         super().__post_init__()
+        seeds = [m.hash_seed for m in self.methods if hasattr(m, "hash_seed")]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(
+                f"parts={self.parts!r} hash alike: hash_seed is {', '.join(map(str, seeds))} "
+                "and must differ"
+            )
 
-    def _build(self, part: str, pool_budget: int) -> PooledMethod:
-        """The part's method with pools of at most `pool_budget` variables."""
-        name, _, text = part.partition(":")
+    def _generator(self, index: int, pool_budget: int) -> PooledMethod:
+        """The method of a part, with pools of at most `pool_budget` variables."""
+        name, _, text = self.parts[index].partition(":")
         if name in ("dense", self.name):
             raise ValueError(f"parts={self.parts!r}: {name!r} has no pools to combine")
-        options = arguments.parse(text, **default_options(name)).to_dict()
-        # Scales and stored tensors are this method's; the part counts one scale per tensor and the
-        # stored tensors to leave its pools exactly this budget.
+        given = [pair.partition("=")[0].strip() for pair in text.split(",")]
+        for option in _OF_THE_WHOLE:
+            if option in given:
+                raise ValueError(
+                    f"parts={self.parts!r}: {self.parts[index]!r} cannot have {option!r}; a part "
+                    "only generates weights, which are scaled and modified once combined"
+                )
+        defaults = default_options(name)
+        if "hash_seed" in defaults:
+            defaults["hash_seed"] = sum(p.partition(":")[0] == name for p in self.parts[:index])
+        options = arguments.parse(text, **defaults).to_dict()
+        # With one scale for each tensor, a part takes the manifest as it is, and what it counts
+        # besides its pools is known.
         beside = self.manifest.num_stored + len(self.manifest.hashed)
         return of_name(name)(self.manifest, beside + pool_budget, **options)
 
@@ -50,23 +74,25 @@ class Combined(PooledMethod):
         """Equal shares that are large enough for every part."""
         # A budget of twice the weights is beyond the minimum of every method.
         probe = 2 * self.manifest.num_hashed + 2**20
-        return len(self.parts) * max(self._build(p, probe).min_pool_size for p in self.parts)
+        return len(self.parts) * max(
+            self._generator(index, probe).min_pool_size for index in range(len(self.parts))
+        )
 
     @cached_property
     def methods(self) -> tuple[PooledMethod, ...]:
         """The parts' methods; what one leaves of its share goes to the next ones."""
-        left, made = self.pool_budget, []
-        for index, part in enumerate(self.parts):
-            method = self._build(part, left // (len(self.parts) - index))
-            left -= count(jax.eval_shape(method.init_pools, jax.random.key(0)))
-            made.append(method)
-        return tuple(made)
+        left, generators = self.pool_budget, []
+        for index in range(len(self.parts)):
+            generator = self._generator(index, left // (len(self.parts) - index))
+            left -= count(jax.eval_shape(generator.init_pools, jax.random.key(0)))
+            generators.append(generator)
+        return tuple(generators)
 
     def init_pools(self, key: jax.Array) -> dict[str, Any]:
         """The parts' pools by '0', '1', ..."""
-        keys = jax.random.split(key, len(self.parts))
         return {
-            str(i): m.init_pools(k) for i, (m, k) in enumerate(zip(self.methods, keys, strict=True))
+            str(i): method.init_pools(purpose_key(key, f"part {i}"))
+            for i, method in enumerate(self.methods)
         }
 
     def generate(self, pools: dict[str, Any]) -> list[jax.Array]:

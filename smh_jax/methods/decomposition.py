@@ -22,18 +22,7 @@ class Decomposition(PooledMethod):
 
     The ranks are chosen under the global budget by `ranks.choose`. A tensor of fewer than two axes,
     or whose factors would cost as much as itself, is its own only factor.
-
-    Attributes:
-        max_rank: upper bound on every rank; 0 for none. Where it is reached everywhere, the budget
-            is not spent.
     """
-
-    max_rank: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_rank < 0:
-            raise ValueError(f"max_rank={self.max_rank} must be at least 1, or 0 for no limit")
-        super().__post_init__()
 
     @abc.abstractmethod
     def decompose(self, shape: tuple[int, ...]) -> Network | None:
@@ -57,7 +46,7 @@ class Decomposition(PooledMethod):
     def networks(self) -> dict[str, Network]:
         """The chosen network of each hashed tensor, by name."""
         names = (tensor.name for tensor in self.manifest.hashed)
-        chosen = ranks.choose(self._rank_one, self.pool_budget, self.max_rank)
+        chosen = ranks.choose(self._rank_one, self.pool_budget)
         return dict(zip(names, chosen, strict=True))
 
     def init_pools(self, key: jax.Array) -> dict[str, Factors]:

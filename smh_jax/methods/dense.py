@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.manifest import Params
-from smh_jax.methods.base import Method, Variables, init_stored, matching_leaves
+from smh_jax.methods.base import Method, Variables, init_stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Dense(Method):
 
     def fit(self, params: Params) -> Variables:
         """See `Method.fit`; a copy."""
-        leaves = matching_leaves(self.manifest, params)
+        leaves = self.manifest.leaves(params)
         return {"stored": {name: jnp.asarray(leaf) for name, leaf in leaves.items()}}
 
     def materialize(self, variables: Variables) -> Params:

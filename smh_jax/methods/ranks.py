@@ -12,7 +12,7 @@ def smallest(network: Network) -> Network:
     return _cheaper(network)
 
 
-def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[Network]:
+def choose(networks: Sequence[Network], budget: int) -> list[Network]:
     """Ranks such that a tensor's variables grow with the root of its size, as nearly as they allow.
 
     For matrices of one aspect ratio this is one rank for all of them: r n + r n = 2 r sqrt(n n).
@@ -27,7 +27,6 @@ def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[
     Args:
         networks: each at rank 1.
         budget: variables of all factors together, at least those of the smallest networks.
-        max_rank: of every bond; 0 for no limit.
 
     Returns:
         The networks with their ranks, in the same order.
@@ -38,7 +37,7 @@ def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[
     queue: list[tuple[float, int]] = []
 
     def push(position: int) -> None:
-        step = next(_steps(chosen[position], max_rank), None)
+        step = next(_steps(chosen[position]), None)
         if step is not None:
             root = math.sqrt(_num_elements(step))
             heapq.heappush(queue, (step.num_variables / root, position))
@@ -48,7 +47,7 @@ def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[
     while queue:
         _, position = heapq.heappop(queue)
         affordable = chosen[position].num_variables + left
-        fits = (s for s in _steps(chosen[position], max_rank) if s.num_variables <= affordable)
+        fits = (s for s in _steps(chosen[position]) if s.num_variables <= affordable)
         step = next(fits, None)
         # A tensor of which no step fits is done: less and less is left.
         if step is not None:
@@ -58,11 +57,10 @@ def choose(networks: Sequence[Network], budget: int, max_rank: int = 0) -> list[
     return chosen
 
 
-def _steps(network: Network, max_rank: int) -> Iterator[Network]:
+def _steps(network: Network) -> Iterator[Network]:
     """The networks one step above, lowest rank first."""
     for bond in sorted(network.bonds, key=network.sizes.__getitem__):
-        rank = network.sizes[bond]
-        if rank < network.rank_limit(bond) and (not max_rank or rank < max_rank):
+        if network.sizes[bond] < network.rank_limit(bond):
             yield _cheaper(network.raised(bond))
 
 

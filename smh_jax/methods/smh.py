@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
 from smh_jax.methods import distributions, fitting, rectangles
 from smh_jax.methods.base import (
@@ -16,11 +17,9 @@ from smh_jax.methods.base import (
     Variables,
     check_at_least,
     check_choice,
-    matching_leaves,
     tile,
 )
 from smh_jax.methods.matrix_entries import entries
-from smh_jax.methods.scaled_product import scaled_product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +45,8 @@ class SMH(PooledMethod):
             'basic' refuses, 'cyclic' begins again with the first entry, 'padding' makes them
             `padding_value`.
         padding_value: of unscaled weights beyond the entries.
-        pool_dtype: 'float32' or 'bfloat16', of the pools and the factors of their product.
-        precision: of the product: 'default', 'high' or 'highest', as JAX has them.
+        pool_dtype: 'float32' or 'bfloat16', to which the pools are rounded before they are
+            multiplied. The variables stay float32, so that small updates add up.
     """
 
     layout: str = "matmul"
@@ -57,7 +56,6 @@ class SMH(PooledMethod):
     index: str = "basic"
     padding_value: float = 0.0
     pool_dtype: str = "float32"
-    precision: str = "default"
 
     name: ClassVar[str] = "smh"
 
@@ -66,7 +64,6 @@ class SMH(PooledMethod):
         check_choice("matrix", self.matrix, ("auto", "square", "rectangular"))
         check_choice("index", self.index, ("basic", "cyclic", "padding"))
         check_choice("pool_dtype", self.pool_dtype, ("float32", "bfloat16"))
-        check_choice("precision", self.precision, ("default", "high", "highest"))
         check_at_least("blocks", self.blocks, 1)
         check_at_least("matrix_size", self.matrix_size, 0)
         # The base class may move tensors from the hashed to the stored ones, and then asks for the
@@ -131,37 +128,13 @@ class SMH(PooledMethod):
         rows, columns = self.matrix_shape
         pairs = self.num_hash_pairs
         blocks = () if self.blocks == 1 else (self.blocks,)
-        u_key, v_key = jax.random.split(key)
-
-        def draw(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-            values = distributions.sample(self.pool_distribution, key, (*blocks, *shape))
-            return (pairs**-0.25 * values).astype(self.pool_dtype)
-
-        return {"u": draw(u_key, (rows, pairs)), "v": draw(v_key, (pairs, columns))}
-
-    def materialize(self, variables: Variables) -> Params:
-        """See `Method.materialize`."""
-        plain = (
-            (self.layout, self.blocks, self.pool_dtype) == ("matmul", 1, "float32")
-            and (self.scale, self.scale_per, self.modifier) == ("learnable", "tensor", "none")
-            and math.prod(self.matrix_shape) >= self.manifest.num_hashed
-        )
-        if not plain:
-            return super().materialize(variables)
-        tensors = self.manifest.hashed
-        constants = np.array([tensor.initial.stddev or 1.0 for tensor in tensors], np.float32)
-        weights = scaled_product(
-            self.precision,
-            tuple(tensor.size for tensor in tensors),
-            variables["pools"]["u"],
-            variables["pools"]["v"],
-            variables["scales"] * constants,
-        )
-        leaves = {
-            tensor.name: weight.reshape(tensor.shape).astype(tensor.dtype)
-            for tensor, weight in zip(tensors, weights, strict=True)
+        return {
+            name: pairs**-0.25
+            * distributions.sample(
+                self.pool_distribution, purpose_key(key, name), (*blocks, *shape)
+            )
+            for name, shape in (("u", (rows, pairs)), ("v", (pairs, columns)))
         }
-        return self.manifest.tree({**variables["stored"], **leaves})
 
     def generate(self, pools: dict[str, jax.Array]) -> list[jax.Array]:
         """See `PooledMethod.generate`."""
@@ -192,7 +165,7 @@ class SMH(PooledMethod):
             raise ValueError(
                 f"modifier={self.modifier!r}: only weights without a modifier can be fitted"
             )
-        tensors, leaves = self.manifest.hashed, matching_leaves(self.manifest, params)
+        tensors, leaves = self.manifest.hashed, self.manifest.leaves(params)
         shape = (self.blocks, *self.matrix_shape)
         numbers = jnp.arange(math.prod(shape), dtype=jnp.int32)
         entries = np.concatenate([np.ravel(x) for x in self.arrange(numbers)])
@@ -217,7 +190,7 @@ class SMH(PooledMethod):
         if self.blocks == 1:
             pools = {name: pool[0] for name, pool in pools.items()}
         variables: Variables = {
-            "pools": {n: jnp.asarray(pool, self.pool_dtype) for n, pool in pools.items()},
+            "pools": {name: jnp.asarray(pool, jnp.float32) for name, pool in pools.items()},
             "stored": {t.name: jnp.asarray(leaves[t.name]) for t in self.manifest.stored},
         }
         if self.scale == "learnable":
@@ -267,10 +240,7 @@ class SMH(PooledMethod):
         return weights
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
-        return jnp.matmul(
-            u,
-            v,
-            precision=self.precision,
-            # Products of bfloat16 factors add up in float32.
-            preferred_element_type=jnp.promote_types(u.dtype, jnp.float32),
-        )
+        if self.pool_dtype == "bfloat16":
+            u, v = u.astype(jnp.bfloat16), v.astype(jnp.bfloat16)
+        # Products of bfloat16 factors add up in float32.
+        return jnp.matmul(u, v, preferred_element_type=jnp.promote_types(u.dtype, jnp.float32))

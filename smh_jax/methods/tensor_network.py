@@ -85,13 +85,13 @@ def split_axes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
     return tuple(spatial), inputs, outputs
 
 
-def balanced_factors(number: int, count: int) -> tuple[int, ...]:
-    """At most `count` factors above 1 of a number, as equal as its primes allow, descending.
+def balanced_factors(number: int) -> tuple[int, ...]:
+    """At most three factors above 1 of a number, as equal as its primes allow, descending.
 
     The primes go, largest first, to the smallest factor so far: 16 = 4 2 2, 32 = 4 4 2, 64 = 4 4 4,
     as in Tensor Ring Nets (Wang et al. 2018, arXiv:1802.09052).
     """
-    factors = [1] * count
+    factors = [1, 1, 1]
     for prime in reversed(_primes(number)):
         factors[factors.index(min(factors))] *= prime
     return tuple(sorted((f for f in factors if f > 1), reverse=True))

@@ -7,33 +7,22 @@ from typing import ClassVar
 
 from smh_jax.methods.decomposition import Decomposition
 from smh_jax.methods.tensor_network import Network, balanced_factors, split_axes
-from smh_jax.methods.tensor_train import check_channel_factors
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorRing(Decomposition):
     """Kernel [k, k, in, out] as a ring of cores: the inputs' factors, k k, the outputs' factors.
 
-    As in Tensor Ring Nets (Wang et al. 2018, arXiv:1802.09052), whose one rank R for all
-    layers is `max_rank=R` under a target that leaves room for it.
-
-    Attributes:
-        channel_factors: how many factors, at most, a number of channels is split into.
+    As in Tensor Ring Nets (Wang et al. 2018, arXiv:1802.09052).
     """
 
-    channel_factors: int = 3
-
     name: ClassVar[str] = "tensor_ring"
-
-    def __post_init__(self) -> None:
-        check_channel_factors(self.channel_factors)
-        super().__post_init__()
 
     def decompose(self, shape: tuple[int, ...]) -> Network | None:
         """See `Decomposition.decompose`; core j is [r_j, n_j, r_j+1], and the last bond is r_0."""
         spatial, inputs, outputs = split_axes(shape)
-        modes_in = balanced_factors(inputs, self.channel_factors)
-        modes_out = balanced_factors(outputs, self.channel_factors)
+        modes_in = balanced_factors(inputs)
+        modes_out = balanced_factors(outputs)
         positions = (math.prod(spatial),) if math.prod(spatial) > 1 else ()
         cores = string.ascii_lowercase[: len(modes_in + positions + modes_out)]
         if len(cores) < 2:

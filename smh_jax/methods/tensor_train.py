@@ -9,14 +9,6 @@ from typing import ClassVar
 from smh_jax.methods.decomposition import Decomposition
 from smh_jax.methods.tensor_network import Network, balanced_factors, split_axes
 
-MAX_CHANNEL_FACTORS = 12
-
-
-def check_channel_factors(value: int) -> None:
-    """Raises ValueError for a number of factors per channel axis that is impossible."""
-    if not 1 <= value <= MAX_CHANNEL_FACTORS:
-        raise ValueError(f"channel_factors={value} must be between 1 and {MAX_CHANNEL_FACTORS}")
-
 
 @dataclasses.dataclass(frozen=True)
 class TensorTrain(Decomposition):
@@ -24,27 +16,18 @@ class TensorTrain(Decomposition):
 
     Core j of the others has the pair (in_j, out_j) of factors of the channels (Garipov et al. 2016,
     arXiv:1611.03214; without spatial axes, the TT-layer of Novikov et al. 2015, arXiv:1509.06569).
-
-    Attributes:
-        channel_factors: how many factors, at most, a number of channels is split into.
     """
 
-    channel_factors: int = 3
-
     name: ClassVar[str] = "tensor_train"
-
-    def __post_init__(self) -> None:
-        check_channel_factors(self.channel_factors)
-        super().__post_init__()
 
     def decompose(self, shape: tuple[int, ...]) -> Network | None:
         """See `Decomposition.decompose`; core j is [r_j, in_j, out_j, r_j+1], less the ends."""
         spatial, inputs, outputs = split_axes(shape)
-        # The largest factor of the one beside the smallest of the other: cores of like sizes.
+        # The largest factor of one with the smallest of the other: cores of like sizes.
         pairs = list(
             zip_longest(
-                balanced_factors(inputs, self.channel_factors),
-                reversed(balanced_factors(outputs, self.channel_factors)),
+                balanced_factors(inputs),
+                reversed(balanced_factors(outputs)),
             )
         )
         names = iter(string.ascii_lowercase)
