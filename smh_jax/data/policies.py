@@ -75,7 +75,9 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, magnitude: float) -> tf.Tens
     for layer in tf.unstack(draws):
         choice, _, *rest = tf.unstack(layer)
         operation = tf.cast(choice * len(OPERATIONS), tf.int32)
-        image = _apply(image, operation, magnitude, rest, translation=100.0, hole=40.0)
+        image = _apply(
+            image, operation, tf.constant(magnitude, tf.float32), rest, translation=100.0, hole=40.0
+        )
     return image
 
 
@@ -86,10 +88,13 @@ OPERATIONS = (
 )
 
 
+# A function of its own is traced once, not once for each layer of each pipeline: the sixteen
+# branches take seconds.
+@tf.function
 def _apply(
     image: tf.Tensor,
     operation: tf.Tensor,
-    level: tf.Tensor | float,
+    level: tf.Tensor,
     draws: list[tf.Tensor],
     *,
     translation: float,
@@ -107,7 +112,7 @@ def _apply(
         hole: half the side of a cutout in pixels at level 10.
     """
     side, *center = draws
-    amount = tf.cast(level, tf.float32) / 10.0
+    amount = level / 10.0
     signed = tf.where(side < 0.5, amount, -amount)
     whole = functools.partial(tf.cast, dtype=tf.int32)
     enhancement = 1.8 * amount + 0.1
