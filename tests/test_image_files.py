@@ -98,3 +98,9 @@ def test_images_of_another_shape_are_refused():
     for images in (np.zeros((2, 8, 9, 1), np.uint8), np.zeros((2, 8, 8, 1), np.float32)):
         with pytest.raises(ValueError, match="must be uint8"):
             made.normalize(images)
+
+
+def test_a_shipped_model_needs_no_tensorflow(run_python):
+    run_python(
+        "-c", "import sys, smh_jax.predict, smh_jax.data; assert 'tensorflow' not in sys.modules"
+    )
