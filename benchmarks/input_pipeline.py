@@ -5,13 +5,12 @@
 JPEGs like ImageNet's (500 x 375 pixels, 110 KB in the mean) are prepared as the trainer wants them,
 and written as files for torchvision. Then, in turn and on one core: the trainer's own batches by
 each recipe, decoding alone of the same images, and torchvision's pipelines of the same recipe
-(`RandomResizedCrop` bicubic, flip, normalise), by Pillow as in its reference training and on
+(`RandomResizedCrop` bicubic, flip, normalize), by Pillow as in its reference training and on
 tensors by its own decoder. What is timed is the processor time of all threads, so that other work
 of the machine takes nothing from either side. Needs the extra `benchmark`, here or in the other
 environment.
 """
 
-import json
 import os
 import pathlib
 import statistics
@@ -27,7 +26,8 @@ from absl import app, flags
 
 from benchmarks import photos, timing
 from smh_jax import data
-from smh_jax.data import imagenet
+from smh_jax.config.files import write_json, write_text
+from smh_jax.data import preparation
 
 IMAGES = flags.DEFINE_integer("images", 256, "Different images.", lower_bound=32)
 BATCHES = flags.DEFINE_integer("batches", 16, "Timed batches of each turn.", lower_bound=1)
@@ -39,7 +39,7 @@ TORCH_PYTHON = flags.DEFINE_string(
 
 BATCH_SIZE = 32
 SIDE = 224
-# Batches before those that are timed: buffers are as full at the begin as at the end.
+# Batches before those that are timed: buffers are as full at the beginning as at the end.
 _WARM_UP = 3
 _SIZES = ((500, 375), (375, 500), (500, 375), (500, 333))
 _SYNSETS = ("n01440764", "n01443537")
@@ -69,7 +69,7 @@ def write_images(folder: pathlib.Path, count: int) -> str:
     (folder / "tars").mkdir()
     train = {synset: files[at :: len(_SYNSETS)] for at, synset in enumerate(_SYNSETS)}
     photos.write_tars(folder / "tars", train, files[:1])
-    imagenet.prepare(folder / "tars", str(folder / "data"), subset=True)
+    preparation.prepare_imagenet(folder / "tars", str(folder / "data"), subset=True)
     return str(folder / "data")
 
 
@@ -104,10 +104,10 @@ def decoding(paths: list[pathlib.Path]) -> Turn:
     return _turn(dataset.as_numpy_iterator)
 
 
-def _turn(make: Callable[[], Iterator[Any]]) -> Turn:
+def _turn(start: Callable[[], Iterator[Any]]) -> Turn:
     def turn() -> float:
-        # Made anew: its threads would otherwise work on in the turns of the others.
-        batches = make()
+        # Started anew: its threads would otherwise keep working in the turns of the others.
+        batches = start()
         for _ in range(_WARM_UP):
             next(batches)
         begin = time.process_time()
@@ -145,14 +145,14 @@ def torchvision(process: subprocess.Popen, name: str) -> Turn:
 
 def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
     """Images per second of processor time of each turn; the pipelines take turns."""
-    found: dict[str, list[float]] = {name: [] for name in turns}
+    speeds: dict[str, list[float]] = {name: [] for name in turns}
     begin = time.monotonic()
     for index in range(REPEATS.value):
         for name, turn in turns.items():
-            found[name].append(turn())
+            speeds[name].append(turn())
         rest = (time.monotonic() - begin) / (index + 1) * (REPEATS.value - index - 1)
         print(f"turn {index + 1} of {REPEATS.value}, {rest:.0f} s to go", flush=True)
-    return found
+    return speeds
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -175,7 +175,7 @@ def main(_: list[str]) -> None:
         size = statistics.mean(path.stat().st_size for path in paths)
         process, torch_versions = start_torchvision(folder)
         with process:
-            found = measure(
+            speeds = measure(
                 {
                     OURS: ours(data_dir, "resnet", "none"),
                     PILLOW: torchvision(process, PILLOW),
@@ -192,14 +192,14 @@ def main(_: list[str]) -> None:
     rows = [
         {
             "pipeline": name,
-            "images_per_second": statistics.median(speeds),
-            "turns": [round(speed, 1) for speed in speeds],
+            "images_per_second": statistics.median(speeds[name]),
+            "turns": [round(speed, 1) for speed in speeds[name]],
             "times_as_fast_as": {
-                other: timing.median_ratio(speeds, found[other])
+                other: timing.median_ratio(speeds[name], speeds[other])
                 for other in _COMPARISONS.get(name, ())
             },
         }
-        for name, speeds in found.items()
+        for name in speeds
     ]
     content = {
         "machine": timing.machine() | {"cores used": len(os.sched_getaffinity(0))},
@@ -211,16 +211,17 @@ def main(_: list[str]) -> None:
     }
     output = pathlib.Path(OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(output, content)
     machine = ", ".join(f"{key} {value}" for key, value in content["machine"].items())
-    output.with_suffix(".md").write_text(
+    write_text(
+        output.with_suffix(".md"),
         f"# {__doc__.strip()}\n\nMeasured on: {machine}; {content['versions']}. "
-        f"Medians of {REPEATS.value} turns.\n\n{table(rows)}\n"
+        f"Medians of {REPEATS.value} turns.\n\n{table(rows)}\n",
     )
     print(table(rows))
 
 
-def _hold_on_one_core() -> None:
+def _restart_on_one_core() -> None:
     """Starts this program again on one core: libraries count the cores when they are loaded."""
     cores = os.sched_getaffinity(0)
     if len(cores) > 1:
@@ -229,5 +230,5 @@ def _hold_on_one_core() -> None:
 
 
 if __name__ == "__main__":
-    _hold_on_one_core()
+    _restart_on_one_core()
     app.run(main)

@@ -18,7 +18,7 @@ _QUALITY = 94
 
 
 def photo(index: int, width: int, height: int) -> Image.Image:
-    """The photograph of a number, in colour."""
+    """The photograph of a number, in color."""
     random = np.random.default_rng(index)
     images = sklearn.datasets.load_sample_images().images
     whole = Image.fromarray(images[index % len(images)])

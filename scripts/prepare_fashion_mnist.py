@@ -8,12 +8,12 @@ The files are `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, as Debian's pac
 
 import gzip
 import hashlib
-import pathlib
 
 import tensorflow_datasets as tfds
 from absl import app, flags
+from etils import epath
 
-from smh_jax.data import local_files
+from smh_jax.data import preparation
 
 SOURCE = flags.DEFINE_string("source", None, "Folder of the four files.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; None for its default.")
@@ -35,32 +35,33 @@ FILES = {
 }
 
 
-def prepare(source: pathlib.Path, data_dir: str | None) -> tfds.core.DatasetInfo:
+def prepare(source: epath.PathLike, data_dir: str | None) -> tfds.core.DatasetInfo:
     """Prepares the dataset and returns its description.
 
     Raises:
         ValueError: if a file is missing or is not the original; the message names it.
     """
-    for name, digest in FILES.items():
+    source = epath.Path(source)
+    for name, official in FILES.items():
         path = source / name
         if not path.is_file():
             raise ValueError(f"--source={source} has no file {name}")
         try:
-            found = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+            digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
         except (OSError, EOFError) as error:
             raise ValueError(f"{path} is not a gzip file: {error}") from error
-        if found != digest:
-            raise ValueError(f"{path} is not the original: SHA-256 {found}, expected {digest}")
+        if digest != official:
+            raise ValueError(f"{path} is not the original: SHA-256 {digest}, expected {official}")
 
     address = tfds.builder_cls("fashion_mnist").URL
     files = {address + name: source / name for name in FILES}
-    return local_files.prepare("fashion_mnist", files, data_dir)
+    return preparation.prepare_local_files("fashion_mnist", files, data_dir)
 
 
 def main(_: list[str]) -> None:
-    """Prepares and prints what there is then."""
+    """Prepares the dataset and prints its splits."""
     try:
-        info = prepare(pathlib.Path(SOURCE.value), DATA_DIR.value)
+        info = prepare(SOURCE.value, DATA_DIR.value)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
     counts = {name: split.num_examples for name, split in info.splits.items()}

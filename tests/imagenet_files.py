@@ -3,7 +3,7 @@
 import pathlib
 
 from benchmarks import photos
-from smh_jax.data import imagenet
+from smh_jax.data import preparation
 
 # Of each synset as many images as there are sizes. One name is that of an image that the original
 # has in CMYK, which the builder converts.
@@ -56,5 +56,5 @@ def prepare(folder: pathlib.Path, **changes: bytes) -> str:
 
     train = {synset: changed(files) for synset, files in train_files().items()}
     photos.write_tars(tars, train, changed(validation_files()))
-    imagenet.prepare(tars, str(folder / "data"), subset=True)
+    preparation.prepare_imagenet(tars, str(folder / "data"), subset=True)
     return str(folder / "data")

@@ -1,7 +1,9 @@
 """ImageNet from tar files to batches: real files, every value a function of seed and step."""
 
+import functools
 import io
 import itertools
+import os
 import pathlib
 import shutil
 
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 from PIL import Image
 
 from smh_jax import data
-from smh_jax.data import imagenet, records, streaming
+from smh_jax.data import catalogue, order, preparation, records
 from tests import imagenet_files
 from tests.imagenet_files import NUM_TRAIN, NUM_VALIDATION
 
@@ -94,24 +97,22 @@ def test_each_epoch_sees_every_example_once_in_another_order(prepared):
         images = np.concatenate([batch["image"] for batch in batches])[: 3 * NUM_TRAIN]
         epochs = [[image.tobytes() for image in epoch] for epoch in np.split(images, 3)]
         assert len(set(epochs[0])) == NUM_TRAIN
-        for one, other in itertools.pairwise(epochs):
-            assert sorted(one) == sorted(other)
-            assert one != other
+        for epoch, following in itertools.pairwise(epochs):
+            assert sorted(epoch) == sorted(following)
+            assert epoch != following
 
 
-@pytest.mark.parametrize("augmentation", ["autoaugment_v0", data.Augmentation("randaugment", 3, 7)])
-def test_a_step_depends_neither_on_where_the_run_began_nor_on_the_number_of_hosts(
-    prepared, augmentation
-):
+def test_a_step_depends_neither_on_where_the_run_began_nor_on_the_number_of_hosts(prepared):
+    augmentation = data.Augmentation("randaugment", 3, 7)
     whole = train(prepared, 4, augmentation=augmentation)
-    for one, other in itertools.pairwise(whole):
-        assert np.any(one["image"] != other["image"])
-    rest = train(prepared, 4, first_step=2, augmentation=augmentation)
-    assert len(rest) == 2
+    for batch, following in itertools.pairwise(whole):
+        assert np.any(batch["image"] != following["image"])
+    resumed = train(prepared, 4, first_step=2, augmentation=augmentation)
+    assert len(resumed) == 2
     hosts = [train(prepared, 4, augmentation=augmentation, host=h, num_hosts=2) for h in range(2)]
     for key in ("image", "label"):
-        for one, other in zip(whole[2:], rest, strict=True):
-            np.testing.assert_array_equal(one[key], other[key])
+        for batch, same_step in zip(whole[2:], resumed, strict=True):
+            np.testing.assert_array_equal(batch[key], same_step[key])
         for step, batch in enumerate(whole):
             joined = np.concatenate([host[step][key] for host in hosts])
             np.testing.assert_array_equal(joined, batch[key])
@@ -156,7 +157,7 @@ def test_evaluation_covers_every_example_once(prepared, num_hosts):
 
 def test_a_held_out_part_of_the_training_split(prepared, monkeypatch):
     splits = {"minival": "train[:5]", "minitrain": "train[5:]"}
-    monkeypatch.setitem(data.catalogue._SPLITS, "imagenet2012", splits)
+    monkeypatch.setitem(catalogue._SPLITS, "imagenet2012", splits)
     (_, minival), (_, minitrain), (_, whole) = (
         load(prepared, split) for split in ("minival", "minitrain", "train")
     )
@@ -181,18 +182,18 @@ def test_a_corrupt_image_is_skipped_on_demand(with_corrupt, caplog):
     # The others are those of data without any fault; in the place of each of the two is the next.
     _, split = load(with_corrupt)
     names = names_of_rows(split)
-    rows = streaming.order.shuffled_rows(tf.range(36, dtype=tf.int64), NUM_TRAIN, seed=0).numpy()
+    rows = order.shuffled_rows(tf.range(36, dtype=tf.int64), NUM_TRAIN, seed=0).numpy()
     expected = []
     for row in rows:
         while names[row].removesuffix(".JPEG") in CORRUPT_TRAIN:
             row = (row + 1) % NUM_TRAIN
         expected.append(int(records.parse(split.records[row])["label"]))
     np.testing.assert_array_equal(np.concatenate([b["label"] for b in whole]), expected)
-    # What a step sees is the same after going on in its middle, and on two hosts.
-    rest = train(with_corrupt, 6, first_step=3, **options)
+    # What a step sees is the same after resuming in the middle, and on two hosts.
+    resumed = train(with_corrupt, 6, first_step=3, **options)
     hosts = [train(with_corrupt, 6, host=host, num_hosts=2, **options) for host in range(2)]
-    for one, other in zip(whole[3:], rest, strict=True):
-        np.testing.assert_array_equal(one["image"], other["image"])
+    for batch, same_step in zip(whole[3:], resumed, strict=True):
+        np.testing.assert_array_equal(batch["image"], same_step["image"])
     for step, batch in enumerate(whole):
         joined = np.concatenate([host[step]["image"] for host in hosts])
         np.testing.assert_array_equal(joined, batch["image"])
@@ -208,6 +209,46 @@ def test_evaluation_does_not_count_what_it_skips(with_corrupt, caplog):
 def test_data_that_is_not_prepared(tmp_path):
     with pytest.raises(ValueError, match=r"is not prepared; `python -m scripts\.prepare_imagenet"):
         load(str(tmp_path))
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The data_dir of a bucket that `tmp_path` stands for."""
+    url = "gs://bucket/"
+
+    def local(path):
+        # A path that has lost a slash is not in the bucket.
+        return os.fspath(path).replace(url, f"{tmp_path}/")
+
+    def on_local_path(function, path, *arguments, **options):
+        return function(local(path), *arguments, **options)
+
+    # ArrayRecord opens files in C++; etils and tensorflow-datasets by TensorFlow.
+    names = ("GFile", "exists", "isdir", "listdir", "stat")
+    for module, name in (
+        (array_record_module, "ArrayRecordReader"),
+        *((tf.io.gfile, name) for name in names),
+    ):
+        function = functools.partial(on_local_path, getattr(module, name))
+        monkeypatch.setattr(module, name, function)
+    return f"{url}data"
+
+
+def test_data_in_a_bucket(prepared, bucket, tmp_path):
+    shutil.copytree(prepared, tmp_path / "data")
+    for batch, same_step in zip(train(bucket, 2), train(prepared, 2), strict=True):
+        np.testing.assert_array_equal(batch["image"], same_step["image"])
+    (file,) = (tmp_path / "data").rglob("*train.array_record*")
+    file.unlink()
+    with pytest.raises(ValueError, match=rf"in gs://bucket/data.* {file.name} \(missing\)"):
+        load(bucket)
+    tars = "gs://bucket/tars"
+    with pytest.raises(ValueError, match=f"--manual_dir={tars} has no file ILSVRC2012_img_train"):
+        preparation.prepare_imagenet(tars, "gs://bucket/new")
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "ILSVRC2012_img_train.tar").write_bytes(b"0" * 2000)
+    with pytest.raises(ValueError, match=f"{tars}/ILSVRC2012_img_train.tar has 2,000 bytes"):
+        preparation.prepare_imagenet(tars, "gs://bucket/new")
 
 
 def copy_of(prepared, tmp_path):
@@ -261,11 +302,11 @@ def test_bad_splits_and_settings(prepared):
 
 def test_tars_that_are_missing_or_not_whole(tmp_path):
     with pytest.raises(ValueError, match=r"has no file ILSVRC2012_img_train\.tar"):
-        imagenet.prepare(tmp_path, str(tmp_path / "data"))
+        preparation.prepare_imagenet(tmp_path, str(tmp_path / "data"))
     (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"0" * 2000)
     with pytest.raises(ValueError, match=r"2,000 bytes, the official file 147,897,477,120"):
-        imagenet.prepare(tmp_path, str(tmp_path / "data"))
+        preparation.prepare_imagenet(tmp_path, str(tmp_path / "data"))
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"")
     with pytest.raises(ValueError, match=r"could not be prepared .* ReadError"):
-        imagenet.prepare(tmp_path, str(tmp_path / "data"), subset=True)
+        preparation.prepare_imagenet(tmp_path, str(tmp_path / "data"), subset=True)
     assert not list(pathlib.Path(tmp_path / "data").rglob("dataset_info.json"))

@@ -1,5 +1,6 @@
-"""Crops, resizing and colours of each family, against NumPy, Pillow and their definitions."""
+"""Crops, resizing and colors of each family, against NumPy, Pillow and their definitions."""
 
+import functools
 import io
 
 import numpy as np
@@ -14,28 +15,36 @@ ZERO_ONE = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 PLAIN = Augmentation()
 
 
-def encoded(width, height, grey=False):
+def encoded(width, height, gray=False):
     image = photos.photo(width + height, width, height)
-    return photos.jpeg(image.convert("L") if grey else image)
+    return photos.jpeg(image.convert("L") if gray else image)
 
 
 def pixels(jpeg):
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
-def training(jpeg, seeds, family, augmentation=PLAIN, size=32):
+@functools.cache
+def training_function(family, augmentation):
+    """Traced once for all tests."""
+
     @tf.function
-    def image(seed):
+    def image(jpeg, seed):
         return preprocessing.training_image(
             jpeg,
             seed,
             family=family,
-            image_size=size,
+            image_size=32,
             normalization=ZERO_ONE,
             augmentation=augmentation,
         )
 
-    return np.stack([image(tf.constant([7, seed], tf.int64)).numpy() for seed in range(seeds)])
+    return image
+
+
+def training(jpeg, seeds, family, augmentation=PLAIN):
+    image, jpeg = training_function(family, augmentation), tf.constant(jpeg)
+    return np.stack([image(jpeg, tf.constant([7, s], tf.int64)).numpy() for s in range(seeds)])
 
 
 def resized(window, size, method):
@@ -44,7 +53,7 @@ def resized(window, size, method):
 
 
 def assert_same_image(found, expected):
-    """Equal inside; at a crop's border the decoder cannot see the colour that lies beyond."""
+    """Equal inside; at a crop's border the decoder cannot see the color that lies beyond."""
     found = np.asarray(found)
     np.testing.assert_allclose(found[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-6)
     np.testing.assert_allclose(found, expected, atol=0.05)
@@ -61,10 +70,11 @@ def test_normalize_in_float64():
     np.testing.assert_array_equal(one, found[0])
 
 
-@pytest.mark.parametrize(("width", "height"), [(200, 150), (150, 201), (64, 64)])
-@pytest.mark.parametrize("grey", [False, True])
-def test_evaluation_crops(width, height, grey):
-    jpeg = encoded(width, height, grey)
+@pytest.mark.parametrize(
+    ("width", "height", "gray"), [(200, 150, False), (150, 201, True), (64, 64, False)]
+)
+def test_evaluation_crops(width, height, gray):
+    jpeg = encoded(width, height, gray)
     whole = pixels(jpeg)
     # resnet: 64 / (64 + 32) of the shorter side.
     side = int(min(width, height) * 64 / 96)
@@ -134,7 +144,7 @@ def test_a_crop_that_is_not_found_is_the_evaluation_crop():
 
 
 def test_training_crops_are_parts_of_the_image_flipped_half_of_the_time():
-    # Brightness tells the column, colour the row.
+    # Brightness tells the column, color the row.
     ramp = np.zeros((200, 200, 3))
     ramp[..., 0] = np.linspace(20, 230, 200)[None, :]
     ramp[..., 2] = np.linspace(20, 230, 200)[:, None]
@@ -152,14 +162,14 @@ def test_training_crops_are_parts_of_the_image_flipped_half_of_the_time():
 
 
 def test_inception_draws_brightness_and_saturation():
-    grey, red = (
+    gray, red = (
         photos.jpeg(Image.new("RGB", (64, 64), color), quality=100)
         for color in ((128, 128, 128), (150, 100, 100))
     )
-    brightness = training(grey, 100, "inception").mean((1, 2, 3)) - 128 / 255
+    brightness = training(gray, 100, "inception").mean((1, 2, 3)) - 128 / 255
     assert -32 / 255 - 0.01 < brightness.min() < -0.1
     assert 0.1 < brightness.max() < 32 / 255 + 0.01
-    assert np.std(training(grey, 5, "resnet")) < 1e-3
+    assert np.std(training(gray, 5, "resnet")) < 1e-3
     colors = training(red, 100, "inception").mean((1, 2))
     saturation = (colors.max(1) - colors.min(1)) / colors.max(1) / (1 / 3)
     assert 0.4 < saturation.min() < 0.65
@@ -202,7 +212,7 @@ def test_policies_change_the_image_and_follow_the_seed(family, augmentation):
     plain = training(jpeg, 12, family)
     assert images.min() >= 0.0
     assert images.max() <= 1.0
-    # Crops, flips and colours are those of the same seed; the policy comes in between.
+    # Crops, flips and colors are those of the same seed; the policy comes in between.
     changed = [not np.allclose(a, np.clip(b, 0, 1), atol=1 / 200) for a, b in
                zip(images, plain, strict=True)]  # fmt: skip
     assert sum(changed) >= 6

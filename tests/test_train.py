@@ -19,7 +19,7 @@ from configs import cifar10
 from smh_jax import Manifest, data, methods
 from smh_jax import config as configs
 from smh_jax.config.errors import DivergedError
-from smh_jax.data import local_files
+from smh_jax.data import preparation
 from smh_jax.training import metrics, parallel, processes
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.loop import train_and_evaluate
@@ -576,7 +576,7 @@ def cifar10_dir(tmp_path_factory):
         add("batches.meta.txt", "\n".join(names).encode())
     address = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
     files = {address: folder / "cifar-10-binary.tar.gz"}
-    local_files.prepare("cifar10", files, str(folder / "data"))
+    preparation.prepare_local_files("cifar10", files, str(folder / "data"))
     return str(folder / "data")
 
 

@@ -1,17 +1,22 @@
 """tensorflow-datasets into batches: names, splits in memory or files, order, preprocessing."""
 
-from smh_jax.data.catalogue import (
-    DatasetInfo,
-    Normalization,
-    Split,
-    check_augmentation,
-    describe,
-    load,
-    names,
-)
-from smh_jax.data.pipeline import Batch, eval_batches, train_batches
-from smh_jax.data.preprocessing import Augmentation
-from smh_jax.data.records import RecordSplit
+from etils import epy
+
+# Read when first used: loading a shipped model imports `smh_jax.data.crops`, and should not wait
+# for TensorFlow.
+with epy.lazy_api_imports(globals()):
+    from smh_jax.data.batches import Batch, eval_batches, train_batches
+    from smh_jax.data.catalogue import (
+        DatasetInfo,
+        Normalization,
+        Split,
+        check_augmentation,
+        describe,
+        load,
+        names,
+    )
+    from smh_jax.data.preprocessing import Augmentation
+    from smh_jax.data.records import RecordSplit
 
 __all__ = [
     "Augmentation",

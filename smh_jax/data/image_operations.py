@@ -7,7 +7,7 @@ Each operation here is the TensorFlow form of the one that its docstring names.
 import numpy as np
 import tensorflow as tf
 
-# Pixels that a geometric operation or a cutout leaves empty are grey.
+# Pixels that a geometric operation or a cutout leaves empty are gray.
 FILL = 128
 
 
@@ -57,13 +57,13 @@ def solarize_add(image: tf.Tensor, addition: tf.Tensor) -> tf.Tensor:
 
 
 def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """`ImageEnhance.Color`: 0 is grey, 1 the image."""
-    return _blend(_grey(image), image, factor)
+    """`ImageEnhance.Color`: 0 is gray, 1 the image."""
+    return _blend(_grayscale(image), image, factor)
 
 
 def contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """`ImageEnhance.Contrast`: 0 is the mean grey everywhere, 1 the image."""
-    mean = tf.reduce_mean(tf.cast(_grey(image), tf.float64))
+    """`ImageEnhance.Contrast`: 0 is the mean gray everywhere, 1 the image."""
+    mean = tf.reduce_mean(tf.cast(_grayscale(image), tf.float64))
     return _blend(tf.cast(mean + 0.5, tf.int32), image, factor)
 
 
@@ -85,7 +85,7 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """`Image.rotate`, counterclockwise about the centre."""
+    """`Image.rotate`, counterclockwise about the center."""
     angle = -degrees * (np.pi / 180.0)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32) / 2.0)
@@ -116,18 +116,18 @@ def translate_y(image: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
     return _affine(image, (1.0, 0.0, 0.0), (0.0, 1.0, pixels))
 
 
-def cutout(image: tf.Tensor, half_side: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
-    """Fills a square (DeVries and Taylor 2017): `Image.paste` of one colour.
+def cutout(image: tf.Tensor, half_side: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
+    """Fills a square (DeVries and Taylor 2017): `Image.paste` of one color.
 
     Args:
         image: the image.
         half_side: half of the square's side in pixels.
-        centre: (y, x) in pixels; the square is cut off at the border.
+        center: (y, x) in pixels; the square is cut off at the border.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
     y, x = tf.range(height)[:, tf.newaxis], tf.range(width)[tf.newaxis]
-    rows = (y >= centre[0] - half_side) & (y < centre[0] + half_side)
-    columns = (x >= centre[1] - half_side) & (x < centre[1] + half_side)
+    rows = (y >= center[0] - half_side) & (y < center[0] + half_side)
+    columns = (x >= center[1] - half_side) & (x < center[1] + half_side)
     return tf.where((rows & columns)[..., tf.newaxis], tf.constant(FILL, tf.uint8), image)
 
 
@@ -141,7 +141,7 @@ def _look_up(tables: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(tf.cast(tables, tf.uint8), (768,)), _coded(image))
 
 
-def _grey(image: tf.Tensor) -> tf.Tensor:
+def _grayscale(image: tf.Tensor) -> tf.Tensor:
     """`Image.convert("L")`, int32 [height, width, 1], in Pillow's fixed-point form of ITU-R 601."""
     red, green, blue = tf.split(tf.cast(image, tf.int32), 3, axis=-1)
     return (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
@@ -156,7 +156,7 @@ def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Ten
 
 def _affine(image: tf.Tensor, x: tuple, y: tuple) -> tf.Tensor:
     """`Image.transform(AFFINE, NEAREST)`: a pixel (x, y) comes from (x, y, 1) times each triple."""
-    # Pillow's pixel centres lie at halves, TensorFlow's at whole numbers.
+    # Pillow's pixel centers lie at halves, TensorFlow's at whole numbers.
     row_x = (x[0], x[1], x[2] + 0.5 * (x[0] + x[1] - 1.0))
     row_y = (y[0], y[1], y[2] + 0.5 * (y[0] + y[1] - 1.0))
     transform = [tf.cast(value, tf.float32) for value in (*row_x, *row_y, 0.0, 0.0)]

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def share(batch_size: int, host: int, num_hosts: int) -> slice:
-    """The contiguous part of each batch that is a host's."""
+    """The contiguous share of each batch that is a host's."""
     return slice(host * batch_size // num_hosts, (host + 1) * batch_size // num_hosts)
 
 

@@ -51,21 +51,14 @@ def autoaugment_v0(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         image: [height, width, 3], uint8.
         draws: [2, DRAWS], uniform on [0, 1).
     """
-    operations, probabilities, levels = _policy_v0()
+    operations, probabilities, levels = map(tf.constant, _policy_v0())
     pair = tf.cast(draws[0, 0] * len(operations), tf.int32)
     for at in range(2):
+        operation, level = operations[pair, at], levels[pair, at]
         _, chance, *rest = tf.unstack(draws[at])
         image = tf.cond(
-            chance < tf.constant(probabilities)[pair, at],
-            functools.partial(
-                _apply,
-                image,
-                tf.constant(operations)[pair, at],
-                tf.constant(levels)[pair, at],
-                rest,
-                translation=250.0,
-                hole=100.0,
-            ),
+            chance < probabilities[pair, at],
+            functools.partial(_apply, image, operation, level, rest, translation=250.0, hole=100.0),
             functools.partial(tf.identity, image),
         )
     return image
@@ -82,34 +75,48 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, magnitude: float) -> tf.Tens
     for layer in tf.unstack(draws):
         choice, _, *rest = tf.unstack(layer)
         operation = tf.cast(choice * len(OPERATIONS), tf.int32)
-        image = _apply(image, operation, magnitude, rest, translation=100.0, hole=40.0)
+        image = _apply(
+            image, operation, tf.constant(magnitude, tf.float32), rest, translation=100.0, hole=40.0
+        )
     return image
 
 
-def apply(
-    name: str,
+OPERATIONS = (
+    *("autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add"),
+    *("color", "contrast", "brightness", "sharpness"),
+    *("shear_x", "shear_y", "translate_x", "translate_y", "cutout"),
+)
+
+
+# A function of its own is traced once, not once for each layer of each pipeline: the sixteen
+# branches take seconds.
+@tf.function
+def _apply(
     image: tf.Tensor,
-    level: tf.Tensor | float,
-    draws: tuple[tf.Tensor | float, ...] = (0.0, 0.5, 0.5),
-    translation: float = 250.0,
-    hole: float = 100.0,
+    operation: tf.Tensor,
+    level: tf.Tensor,
+    draws: list[tf.Tensor],
+    *,
+    translation: float,
+    hole: float,
 ) -> tf.Tensor:
-    """One operation of a policy.
+    """The image after one operation of a policy.
 
     Args:
-        name: of `OPERATIONS`.
         image: [height, width, 3], uint8.
+        operation: its number in `OPERATIONS`, int32.
         level: 0 to 10, from weak to strong for most operations; some take more than 10.
-        draws: the side to which a geometric operation goes (below 0.5: as given), then the centre
+        draws: the side to which a geometric operation goes (below 0.5: as given), then the center
             (y, x) of a cutout, relative to the image's height and width.
         translation: pixels at level 10.
         hole: half the side of a cutout in pixels at level 10.
     """
-    amount = tf.cast(level, tf.float32) / 10.0
-    signed = tf.where(draws[0] < 0.5, amount, -amount)
+    side, *center = draws
+    amount = level / 10.0
+    signed = tf.where(side < 0.5, amount, -amount)
     whole = functools.partial(tf.cast, dtype=tf.int32)
     enhancement = 1.8 * amount + 0.1
-    calls: dict[str, Callable[[], tf.Tensor]] = {
+    branches: dict[str, Callable[[], tf.Tensor]] = {
         "autocontrast": lambda: ops.autocontrast(image),
         "equalize": lambda: ops.equalize(image),
         "invert": lambda: ops.invert(image),
@@ -129,33 +136,10 @@ def apply(
         "cutout": lambda: ops.cutout(
             image,
             whole(hole * amount),
-            whole(tf.stack(draws[1:]) * tf.cast(tf.shape(image)[:2], tf.float32)),
+            whole(tf.stack(center) * tf.cast(tf.shape(image)[:2], tf.float32)),
         ),
     }
-    return calls[name]()
-
-
-OPERATIONS = (
-    *("autocontrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add"),
-    *("color", "contrast", "brightness", "sharpness"),
-    *("shear_x", "shear_y", "translate_x", "translate_y", "cutout"),
-)
-
-
-def _apply(
-    image: tf.Tensor,
-    operation: tf.Tensor,
-    level: tf.Tensor | float,
-    draws: list[tf.Tensor],
-    translation: float,
-    hole: float,
-) -> tf.Tensor:
-    """The operation whose number a tensor holds."""
-    options = {"translation": translation, "hole": hole}
-    branches = [
-        functools.partial(apply, name, image, level, tuple(draws), **options) for name in OPERATIONS
-    ]
-    changed = tf.switch_case(operation, branches)
+    changed = tf.switch_case(operation, [branches[name] for name in OPERATIONS])
     return tf.ensure_shape(changed, image.shape)
 
 

@@ -1,8 +1,8 @@
-"""From an encoded image to what a model sees: one family of crops and colours for each recipe.
+"""From an encoded image to what a model sees: one family of crops and colors for each recipe.
 
 'resnet' is what ResNet and EfficientNet were trained with (area 8 to 100%, bicubic; EfficientNet's
 published code), 'inception' what MobileNet was (area 5 to 100%, bilinear, brightness and
-saturation; the TF-slim library), 'plain' takes the centred square whole.
+saturation; the TF-slim library), 'plain' takes the centered square whole.
 """
 
 import dataclasses
@@ -10,13 +10,13 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from smh_jax.data import policies
+from smh_jax.data import crops, policies
 from smh_jax.data.catalogue import Normalization
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training images are changed beyond their family's crops and colours.
+    """How training images are changed beyond their family's crops and colors.
 
     Attributes:
         name: 'none', 'crop', 'crop_flip', 'autoaugment_v0' or 'randaugment'.
@@ -29,7 +29,7 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Crops:
+class _RandomCrops:
     """Random crops for training.
 
     Attributes:
@@ -43,23 +43,20 @@ class _Crops:
     attempts: int
 
 
-_CROPS = {
-    "resnet": _Crops(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), attempts=10),
-    "inception": _Crops(area=(0.05, 1.0), aspect=(0.75, 1.33), attempts=100),
+_RANDOM_CROPS = {
+    "resnet": _RandomCrops(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), attempts=10),
+    "inception": _RandomCrops(area=(0.05, 1.0), aspect=(0.75, 1.33), attempts=100),
 }
 _RESIZING = {"plain": "area", "resnet": "bicubic", "inception": "bilinear"}
 
 # Of the image's area, a random crop covers at least this.
 _MIN_COVERED = 0.1
-# Pixels around the evaluation's crop of 'resnet', at the model's resolution.
-_MARGIN = 32
-_INCEPTION_SHARE = 0.875
 _BRIGHTNESS = (-32 / 255, 32 / 255)
 _SATURATION = (0.5, 1.5)
 
 
 def normalize(images: tf.Tensor | np.ndarray, normalization: Normalization) -> tf.Tensor:
-    """Images [..., height, width, channels] on 0..255, normalised, float32."""
+    """Images [..., height, width, channels] on 0..255, normalized, float32."""
     width = images.shape[-2]
     mean = np.tile(np.asarray(normalization.mean, np.float32), width)
     stddev = np.tile(np.asarray(normalization.stddev, np.float32), width)
@@ -98,7 +95,7 @@ def training_image(
     """A training example's image [image_size, image_size, 3], float32.
 
     Args:
-        jpeg: the encoded image, of any size, grey or coloured.
+        jpeg: the encoded image, of any size, gray or colored.
         seed: [2], int64; all that is random follows from it.
         family: 'plain', 'resnet' or 'inception'.
         image_size: height and width in pixels.
@@ -112,10 +109,10 @@ def training_image(
 
     shape = tf.io.extract_jpeg_shape(jpeg)[:2]
     window = _evaluation_window(shape, family, image_size)
-    if family in _CROPS:
+    if family in _RANDOM_CROPS:
         window = _random_window(shape, window_seed, family, otherwise=window)
     image = _decode(jpeg, window, family, image_size)
-    if family in _CROPS or augmentation.name == "crop_flip":
+    if family in _RANDOM_CROPS or augmentation.name == "crop_flip":
         image = tf.cond(flip < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
     if augmentation.name in ("autoaugment_v0", "randaugment"):
         image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
@@ -145,31 +142,28 @@ def evaluation_image(
 def _random_window(
     shape: tf.Tensor, seed: tf.Tensor, family: str, otherwise: tf.Tensor
 ) -> tf.Tensor:
-    """A random crop's (top, left, height, width) in pixels; `otherwise` where none was found."""
-    crops = _CROPS[family]
+    """A random crop's (top, left, height, width) in pixels; `otherwise` where no try fits."""
+    crop = _RANDOM_CROPS[family]
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=seed,
         min_object_covered=_MIN_COVERED,
-        aspect_ratio_range=crops.aspect,
-        area_range=crops.area,
-        max_attempts=crops.attempts,
+        aspect_ratio_range=crop.aspect,
+        area_range=crop.area,
+        max_attempts=crop.attempts,
     )
     # The whole image comes back where no attempt succeeded.
-    found = tf.reduce_any(size[:2] != shape)
-    return tf.where(found, tf.concat([begin[:2], size[:2]], 0), otherwise)
+    has_succeeded = tf.reduce_any(size[:2] != shape)
+    return tf.where(has_succeeded, tf.concat([begin[:2], size[:2]], 0), otherwise)
 
 
 def _evaluation_window(shape: tf.Tensor, family: str, image_size: int) -> tf.Tensor:
-    """The centred crop's (top, left, height, width) in pixels."""
-    sides = tf.cast(shape, tf.float32)
-    if family == "inception":
-        # Not a square: the aspect is distorted, as in training.
-        size = sides * _INCEPTION_SHARE
-    else:
-        share = image_size / (image_size + _MARGIN) if family == "resnet" else 1.0
-        size = tf.repeat(tf.reduce_min(sides) * share, 2)
+    """The centered crop's (top, left, height, width) in pixels."""
+    size = tf.cast(shape, tf.float32) * crops.evaluation_share(family, image_size)
+    # Inception's crop is not a square: it distorts the aspect, as in training.
+    if family != "inception":
+        size = tf.repeat(tf.reduce_min(size), 2)
     size = tf.maximum(tf.cast(size, tf.int32), 1)
     return tf.concat([(shape - size + 1) // 2, size], 0)
 

@@ -1,25 +1,26 @@
 """Splits that stay in their files: random access to the records of a prepared dataset.
 
-The files are ArrayRecords, whose every record can be read on its own. That is what makes a global
-shuffle, and going on at any step, cost nothing.
+The files are ArrayRecords, on disk or in a bucket, whose every record can be read on its own. That
+is what makes a global shuffle, and resuming at any step, cost nothing.
 """
 
 import concurrent.futures
 import dataclasses
 import itertools
-import pathlib
+import os
 import resource
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from etils import epath
 from tensorflow_datasets.core.data_sources import base
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 FILE_FORMAT = "array_record"
 
-# Files that a process keeps open beside those of the data.
+# Files that a process keeps open besides those of the data.
 _OTHER_FILES = 512
 
 _FEATURES = {
@@ -119,17 +120,17 @@ def open_split(
 
 def _fault(shard: FileInstruction) -> str | None:
     """What is wrong with a file, if anything."""
-    path = pathlib.Path(shard.filename)
+    path = epath.Path(shard.filename)
     if not path.is_file():
         return f"{path.name} (missing)"
     try:
-        reader = array_record_module.ArrayRecordReader(str(path))
-        found = reader.num_records()
+        reader = array_record_module.ArrayRecordReader(os.fspath(path))
+        num_records = reader.num_records()
         reader.close()
     except (RuntimeError, ValueError, OSError) as error:
         return f"{path.name} ({str(error).splitlines()[0]})"
-    if found != shard.examples_in_shard:
-        return f"{path.name} ({found} examples of {shard.examples_in_shard})"
+    if num_records != shard.examples_in_shard:
+        return f"{path.name} ({num_records} examples of {shard.examples_in_shard})"
     return None
 
 

@@ -4,7 +4,7 @@ from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
 from smh_jax.shipping.artifact.file import check_new, encode, load, save
 from smh_jax.shipping.artifact.forward import FORMS
-from smh_jax.shipping.artifact.preprocessing import Preprocessing
+from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.shipping.stablehlo import to_stablehlo
 
 __all__ = [

@@ -14,7 +14,7 @@ from smh_jax import models
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.methods.rounding import PRECISIONS, Quantized, dequantize, quantize
-from smh_jax.shipping.artifact.preprocessing import Preprocessing
+from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.training import forward
 
 

@@ -21,7 +21,7 @@ from smh_jax.manifest import Manifest
 from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
-from smh_jax.shipping.artifact.preprocessing import Preprocessing
+from smh_jax.shipping.artifact.image_files import Preprocessing
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25

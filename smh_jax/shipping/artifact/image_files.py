@@ -1,4 +1,4 @@
-"""From an image file to what a model sees."""
+"""Image files as a shipped model sees them; needs Pillow, not TensorFlow."""
 
 import dataclasses
 import math
@@ -8,10 +8,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-# Pixels around the crop of 'resnet', at the model's resolution.
-_MARGIN = 32
-_INCEPTION_SHARE = 0.875
-_CROPS = ("plain", "resnet", "inception")
+from smh_jax.data import crops
+
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -23,9 +21,8 @@ class Preprocessing:
         image_shape: (height, width, channels).
         mean, stddev: of each channel on the scale 0..1; pixels have the one subtracted and are
             divided by the other.
-        crop: what is taken of an image file, centred: 'plain' the largest part of the right
-            proportions, resized by averages; 'resnet' `side / (side + 32)` of that, bicubic;
-            'inception' 7/8 of each side, bilinear.
+        crop: what is taken of an image file, centered, as `smh_jax.data.crops` says:
+            'plain', resized by averages, 'resnet', bicubic, or 'inception', bilinear.
     """
 
     image_shape: tuple[int, int, int]
@@ -45,8 +42,8 @@ class Preprocessing:
                 )
         if min(self.stddev) <= 0:
             raise ValueError(f"stddev={self.stddev!r} must be above 0")
-        if self.crop not in _CROPS:
-            raise ValueError(f"crop={self.crop!r} must be one of {', '.join(_CROPS)}")
+        if self.crop not in crops.FAMILIES:
+            raise ValueError(f"crop={self.crop!r} must be one of {', '.join(crops.FAMILIES)}")
 
     def load(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, cropped and resized: uint8 [height, width, channels].
@@ -74,14 +71,13 @@ class Preprocessing:
         """Left, upper, right and lower border, in pixels, of what is taken of an image."""
         height, width, _ = self.image_shape
         if self.crop == "inception":
-            sizes = [_INCEPTION_SHARE * image_width, _INCEPTION_SHARE * image_height]
+            sizes = (image_width, image_height)
         else:
             scale = min(image_width / width, image_height / height)
-            if self.crop == "resnet":
-                scale *= min(height, width) / (min(height, width) + _MARGIN)
-            sizes = [scale * width, scale * height]
-        # The least of rounding errors must not cost a pixel.
-        right, lower = (max(1, int(size + 1e-6)) for size in sizes)
+            sizes = (scale * width, scale * height)
+        share = crops.evaluation_share(self.crop, min(height, width))
+        # The smallest rounding error must not cost a pixel.
+        right, lower = (max(1, int(share * size + 1e-6)) for size in sizes)
         left, upper = (image_width - right + 1) // 2, (image_height - lower + 1) // 2
         return left, upper, left + right, upper + lower
 
@@ -89,7 +85,7 @@ class Preprocessing:
         """float32 [batch, height, width, channels] of uint8 images of the same shape.
 
         Raises:
-            ValueError: for images of another shape or dtype.
+            ValueError: for images of a different shape or dtype.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:

@@ -13,7 +13,7 @@ MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def smooth(height, width):
-    """A coloured picture without sharp edges, which survives JPEG."""
+    """A colored picture without sharp edges, which survives JPEG."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / 9 + c) * np.cos(y / 13 - c) for c in range(3)]
     return np.round(127 + 100 * np.stack(waves, -1)).astype(np.uint8)
@@ -60,13 +60,13 @@ def test_images_of_the_models_size_are_not_changed(tmp_path):
     assert np.abs(half.load(tmp_path / "image.png")[..., 0] - means).max() <= 0.5
 
 
-def test_colours_become_what_the_model_sees(tmp_path):
+def test_colors_become_what_the_model_sees(tmp_path):
     grey = PIL.Image.new("L", (9, 9), 77)
     path = tmp_path / "image.png"
     for mode in ("L", "RGB", "RGBA", "P", "LA"):
         grey.convert(mode).save(path)
-        coloured = artifact.Preprocessing((9, 9, 3), MEAN, STDDEV).load(path)
-        assert np.all(coloured == 77), mode
+        colored = artifact.Preprocessing((9, 9, 3), MEAN, STDDEV).load(path)
+        assert np.all(colored == 77), mode
         assert np.all(artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,)).load(path) == 77), mode
 
 
@@ -85,7 +85,7 @@ def test_pictures_taken_sideways_are_turned(tmp_path):
 @pytest.mark.parametrize(("fields", "match"), [
     ({"image_shape": (8, 8)}, "image_shape"), ({"image_shape": (8, 0, 3)}, "image_shape"),
     ({"mean": (0.5,)}, "mean=.* must be 3 numbers"), ({"stddev": (1.0, 1.0, 0.0)}, "above 0"),
-    ({"mean": (0.0, 0.0, float("nan"))}, "mean"), ({"crop": "centre"}, "one of plain, resnet"),
+    ({"mean": (0.0, 0.0, float("nan"))}, "mean"), ({"crop": "center"}, "one of plain, resnet"),
 ])  # fmt: skip
 def test_what_cannot_be(fields, match):
     good = {"image_shape": (8, 8, 3), "mean": MEAN, "stddev": STDDEV}
@@ -98,3 +98,9 @@ def test_images_of_another_shape_are_refused():
     for images in (np.zeros((2, 8, 9, 1), np.uint8), np.zeros((2, 8, 8, 1), np.float32)):
         with pytest.raises(ValueError, match="must be uint8"):
             made.normalize(images)
+
+
+def test_a_shipped_model_needs_no_tensorflow(run_python):
+    run_python(
+        "-c", "import sys, smh_jax.predict, smh_jax.data; assert 'tensorflow' not in sys.modules"
+    )

@@ -1,0 +1,26 @@
+"""How much of an image evaluation sees, by family of preprocessing.
+
+Free of TensorFlow: a shipped model crops image files by it too.
+"""
+
+FAMILIES = ("plain", "resnet", "inception")
+
+# Pixels around the crop of 'resnet', at the model's resolution.
+_MARGIN = 32
+_INCEPTION_SHARE = 0.875
+
+
+def evaluation_share(family: str, image_size: int) -> float:
+    """The centered crop's share of the image.
+
+    Args:
+        family: 'plain' or 'resnet', whose crop has the model's aspect ratio, or 'inception', whose
+            crop has the image's.
+        image_size: the smaller of the height and width that the model sees, in pixels.
+
+    Returns:
+        For 'inception' the share of each side, for the others that of the largest possible crop.
+    """
+    if family == "inception":
+        return _INCEPTION_SHARE
+    return image_size / (image_size + _MARGIN) if family == "resnet" else 1.0
