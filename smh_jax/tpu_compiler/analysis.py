@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from smh_jax.config import Config, from_config_dict, to_json_dict
 from smh_jax.tpu_compiler import hlo, topology
-from smh_jax.training import program
+from smh_jax.training import program, trained
 from smh_jax.training.run import build
 
 # Enters the program as constants of the learning rate alone; data need not be there.
@@ -185,17 +185,20 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     """
     cores = len(to.devices)
     run = build(config, num_devices=cores)
-    made = program.build(run, _NUM_EXAMPLES, devices=to.devices)
+    teacher = trained.abstract_teacher(config.distillation, run)
+    step = program.build(run, _NUM_EXAMPLES, devices=to.devices, teacher=teacher)
     per_core = config.data.batch_size // cores
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype), jax.eval_shape(made.init_state)
-    )
-    batch = {
-        "image": jax.ShapeDtypeStruct(
-            (cores, per_core, *run.dataset.image_shape), config.data.image_dtype
-        ),
-        "label": jax.ShapeDtypeStruct((cores, per_core), jnp.int32),
-    }
+    arguments = [
+        jax.eval_shape(step.init_state),
+        {
+            "image": jax.ShapeDtypeStruct(
+                (per_core, *run.dataset.image_shape), config.data.image_dtype
+            ),
+            "label": jax.ShapeDtypeStruct((per_core,), jnp.int32),
+        },
+        *([] if teacher is None else [teacher.collections]),
+    ]
+    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype), arguments)
     facts = {
         "topology": to.name,
         "cores": cores,
@@ -205,7 +208,7 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
         "num_variables": run.method.num_variables,
         "num_weights": run.method.manifest.num_weights,
     }
-    return made.train_step.lower(state, batch), facts
+    return step.mapped_step.lower(*arguments), facts
 
 
 def _laid_out(dump: pathlib.Path) -> str | None:

@@ -24,6 +24,8 @@ class Program:
         learning_rate: by step.
         init_state: makes the state before the first step, unreplicated.
         train_step: of a replicated state, whose memory it takes, and a batch.
+        mapped_step: the same before it holds the teacher's collections, to be lowered: in a run
+            with a teacher they are its third argument, replicated.
         eval_step: of a replicated state and a batch with a mask.
     """
 
@@ -32,6 +34,7 @@ class Program:
     learning_rate: optax.Schedule
     init_state: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]
+    mapped_step: Callable[..., tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
 
 
@@ -41,7 +44,8 @@ class Teacher:
 
     Attributes:
         distillation: its module, and how it is learned from.
-        collections: its 'params', made once, and its batch statistics.
+        collections: its 'params', made once, and its batch statistics; abstract where the step is
+            compiled only.
     """
 
     distillation: Distillation
@@ -100,6 +104,7 @@ def build(
             ema=config.optimizer.ema_decay is not None,
         ),
         train_step=mapped_step if teacher is None else _taught(mapped_step, teacher),
+        mapped_step=mapped_step,
         eval_step=parallel.map_replicas(
             functools.partial(eval_step, **static, **made), donate_state=False, devices=devices
         ),
@@ -107,6 +112,6 @@ def build(
 
 
 def _taught(step: Callable[..., Any], teacher: Teacher) -> Callable[[TrainState, Batch], Any]:
-    """The step with the teacher's weights, which stay on the devices."""
-    collections = parallel.replicate(teacher.collections)
-    return lambda state, batch: step(state, batch, collections)
+    """The step with the teacher's weights, which stay on the devices from the first call on."""
+    collections = functools.cache(lambda: parallel.replicate(teacher.collections))
+    return lambda state, batch: step(state, batch, collections())

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 
 from smh_jax.config import Config, DistillationConfig
@@ -53,20 +54,25 @@ def read(workdir: str | os.PathLike[str]) -> Trained:
     Raises:
         ValueError: if the folder holds no run, or one without a checkpoint.
     """
-    folder = Workdir(workdir)
-    config, manifest = folder.read()
-    # Neither the devices nor how batch norm was averaged over them are of concern any more.
-    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
-    run = build(local, manifest, num_devices=1)
-    if not Checkpoints.any_in(folder.path):
+    run = _read_run(workdir)
+    config, path = run.config, Workdir(workdir).path
+    if not Checkpoints.any_in(path):
         raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
-    with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints:
+    with Checkpoints(path, config.keep_checkpoints) as checkpoints:
         state = checkpoints.read()
     averages = state.get("ema")
     found = state if averages is None else averages
     variables = _like(run.method.abstract_variables, found["variables"])
     logging.info("%s: step %d, method %s", workdir, state["step"], config.method.name)
     return Trained(run, int(state["step"]), variables, found.get("model_state") or {})
+
+
+def _read_run(workdir: str | os.PathLike[str]) -> Run:
+    """What the configuration of a run stands for, on one device; whether it is trained or not."""
+    config, manifest = Workdir(workdir).read()
+    # Neither the devices nor how batch norm was averaged over them are of concern any more.
+    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
+    return build(local, manifest, num_devices=1)
 
 
 def _like(wanted: Any, found: Any) -> Any:
@@ -118,12 +124,32 @@ def teacher(config: DistillationConfig, student: Run) -> program.Teacher | None:
     if config.teacher is None:
         return None
     found = read(config.teacher)
-    if found.run.dataset != student.dataset:
+    distillation = _distillation(config, found.run, student)
+    return program.Teacher(distillation, {"params": found.params, **found.model_state})
+
+
+def abstract_teacher(config: DistillationConfig, student: Run) -> program.Teacher | None:
+    """The teacher with shapes and dtypes for weights, to compile a step; it needs no checkpoint.
+
+    Raises:
+        ValueError: also if its folder holds no run.
+    """
+    if config.teacher is None:
+        return None
+    try:
+        run = _read_run(config.teacher)
+    except ValueError as error:
+        raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
+    distillation = _distillation(config, run, student)
+    init = functools.partial(distillation.model.init, train=False)
+    images = jax.ShapeDtypeStruct(run.input_shape, jnp.float32)
+    return program.Teacher(distillation, dict(jax.eval_shape(init, jax.random.key(0), images)))
+
+
+def _distillation(config: DistillationConfig, teacher: Run, student: Run) -> Distillation:
+    if teacher.dataset != student.dataset:
         raise ValueError(
             f"distillation.teacher={config.teacher} must have been trained on the same images: "
-            f"{found.run.dataset} there, {student.dataset} here"
+            f"{teacher.dataset} there, {student.dataset} here"
         )
-    return program.Teacher(
-        Distillation(found.run.local_model, config.temperature, config.weight),
-        {"params": found.params, **found.model_state},
-    )
+    return Distillation(teacher.local_model, config.temperature, config.weight)
