@@ -11,7 +11,7 @@ from absl import flags
 from smh_jax import cli
 from smh_jax.config.files import write_bytes
 from smh_jax.shipping import artifact as artifacts
-from smh_jax.shipping import from_run
+from smh_jax.shipping import from_run, stablehlo
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
@@ -41,6 +41,9 @@ def main(_: list[str]) -> None:
         raise ValueError(f"{', '.join(files)} must be different files")
     for path in files:
         artifacts.check_new(path, OVERWRITE.value)
+    if ONNX.value is not None:
+        # The library that it needs is missed before anything is measured.
+        from smh_jax.shipping import onnx
     if WORKDIR.value is not None:
         artifact = from_run.read_artifact(WORKDIR.value)
     else:
@@ -55,9 +58,9 @@ def main(_: list[str]) -> None:
     if OUTPUT.value is not None:
         artifacts.save(OUTPUT.value, artifact, compress=COMPRESS.value, overwrite=OVERWRITE.value)
     if STABLEHLO.value is not None:
-        write_bytes(STABLEHLO.value, artifacts.to_stablehlo(artifact, FORM.value))
+        write_bytes(STABLEHLO.value, stablehlo.export(artifact, FORM.value))
     if ONNX.value is not None:
-        write_bytes(ONNX.value, artifacts.to_onnx(artifact, FORM.value))
+        write_bytes(ONNX.value, onnx.export(artifact, FORM.value))
     for path in files:
         print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes")
 

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import subprocess
 import sys
 
@@ -138,7 +139,7 @@ else:
     done = subprocess.run(
         [sys.executable, "-I", "-c", guard + code + end, str(target), *arguments],
         cwd=folder,
-        env={"JAX_PLATFORMS": "cpu", "PATH": ""},
+        env={"JAX_PLATFORMS": "cpu", "PATH": "", "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},
         capture_output=True,
         text=True,
         timeout=300,

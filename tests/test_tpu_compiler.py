@@ -5,11 +5,15 @@ import importlib.util
 import json
 import re
 
+import jax
 import pytest
 
 from benchmarks import tpu_compile
 from smh_jax import cli, tpu_compiler
 from smh_jax.tpu_compiler import analysis, hlo, results, topology
+from smh_jax.training.run import Run
+from smh_jax.training.workdir import Workdir
+from tests.small import digits_config
 
 # Cut out of a program of eight cores; layouts, comments and configurations as they are printed.
 PROGRAM = """\
@@ -180,6 +184,27 @@ def test_without_libtpu_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install .*\[tpu-compile\]"):
         tpu_compiler.analyse(config, "v3:2x2")
+
+
+def convolutions(lowered):
+    return lowered.as_text().count("stablehlo.convolution(")
+
+
+def test_the_step_has_the_teachers_forward_pass(tmp_path):
+    cpu = topology.Topology("cpu", (jax.devices()[0],), None, 0)
+    folder = tmp_path / "teacher"
+    plain = digits_config(tmp_path)
+    taught = digits_config(tmp_path, distillation__teacher=str(folder))
+    with pytest.raises(ValueError, match=r"distillation\.teacher=.*/teacher.* holds no run"):
+        analysis.lower(taught, cpu)
+    # A folder that says what the teacher is; its weights are not needed.
+    manifest = Run.from_config(plain).method.manifest
+    Workdir(folder).describe(plain, manifest)
+    without, _ = analysis.lower(plain, cpu)
+    with_teacher, _ = analysis.lower(taught, cpu)
+    # The teacher's forward pass, and no gradient of it: every kernel once.
+    kernels = sum(len(tensor.shape) == 4 for tensor in manifest.tensors)
+    assert convolutions(with_teacher) == convolutions(without) + kernels
 
 
 def test_configs_are_read_with_their_overrides():

@@ -367,8 +367,8 @@ class Recorder:
         def recorded(*args, **options):
             program = for_run(*args, **options)
 
-            def train_step(state, batch):
-                state, measured = program.train_step(state, batch)
+            def train_step(*arguments):
+                state, measured = program.train_step(*arguments)
                 self.events.append("dispatch")
                 return state, measured
 

@@ -9,7 +9,6 @@ with squeeze-excite gates and additions of shortcuts, and the up-sampling of the
 
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -115,18 +114,9 @@ def _count_equation(equation: core.JaxprEqn) -> int:
         return equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
     if params.get("name") == layers.upsample_input.__name__:
         return 0
-    counts = [_count(jaxpr) for jaxpr in _inner_jaxprs(params)]
+    counts = [_count(jaxpr) for jaxpr in core.jaxprs_in_params(params)]
     if name == "cond":
         return max(counts)
     if name == "while" and any(counts):
         raise ValueError("a while loop multiplies: how often is not in the program")
     return sum(counts) * params.get("length", 1) if name == "scan" else sum(counts)
-
-
-def _inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item

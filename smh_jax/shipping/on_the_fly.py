@@ -4,25 +4,19 @@ The model is traced with its weights as inputs, and the program of the trace is 
 weight generated where it is first used. So neither the model nor the method takes part in it.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from smh_jax.manifest import Tensor
 from smh_jax.methods import Method, Variables
+from smh_jax.models import jaxprs
 
 Predict = Callable[[Variables, dict[str, Any], jax.Array], jax.Array]
-
-# Equations that only call an inner program, whose meaning in a forward pass is that program's.
-_CALLS = {
-    *("jit", "closed_call", "core_call", "remat2", "checkpoint"),
-    *("custom_jvp_call", "custom_vjp_call"),
-}
 
 
 def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Predict:
@@ -54,7 +48,7 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
 
     def function(variables: Variables, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
         def apply(params: Any, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
-            return model.apply({"params": params, **model_state}, images, train=False)
+            return logits_of_params(model, params, model_state, images)
 
         program, shape = jax.make_jaxpr(apply, return_shape=True)(
             abstract_params, model_state, images
@@ -72,7 +66,7 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
                     lambda together=together, name=tensor.name: together.now()[name]
                 )
         inputs = [*(weights[name] for name in names), *jax.tree.leaves((model_state, images))]
-        logits = _run(program.jaxpr, program.consts, inputs, clock)
+        logits = _evaluate(program, inputs, clock)
         return jax.tree.unflatten(jax.tree.structure(shape), [_now(x) for x in logits])
 
     return function
@@ -136,50 +130,25 @@ class _Clock:
         return ((one == one) & (one != one)).astype(jnp.int32)
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], clock: _Clock) -> list[Any]:
-    """Evaluates a program of which some inputs are known only later; so may be some results."""
-    values: dict[Any, Any] = dict(
-        zip(
-            itertools.chain(jaxpr.constvars, jaxpr.invars),
-            itertools.chain(consts, inputs),
-            strict=True,
-        )
-    )
+def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], clock: _Clock) -> list[Any]:
+    """Results of a program of which some inputs are generated later; so may be some results."""
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        operands = [read(atom) for atom in equation.invars]
+    def rule(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
         later = [isinstance(operand, _Later) for operand in operands]
-        variable = [not isinstance(atom, Literal) for atom in equation.invars]
         if not any(later):
-            results = _bind(equation, operands)
-        elif equation.primitive.name in _CALLS:
-            results = _run(*_inner(equation), operands, clock)
-        elif later == variable:
-            results = _bind_later(equation, operands)
-        else:
-            results = _bind(equation, [_now(operand) for operand in operands])
-            clock.tick(results)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+            return jaxprs.bind(equation, operands)
+        if (inner := jaxprs.called_program(equation)) is not None:
+            return jaxprs.evaluate(inner, operands, rule)
+        # What follows from weights alone is not needed before they are.
+        if later == [not isinstance(atom, Literal) for atom in equation.invars]:
+            return _bind_later(equation, operands)
+        results = jaxprs.bind(equation, [_now(operand) for operand in operands])
+        clock.tick(results)
+        return results
 
-
-def _inner(equation: JaxprEqn) -> tuple[Jaxpr, Sequence[Any]]:
-    """The program that a call calls, and its constants."""
-    parameters = equation.params
-    inner = parameters["jaxpr"] if "jaxpr" in parameters else parameters["call_jaxpr"]
-    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-
-
-def _bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    with equation.ctx.manager:
-        parameters = equation.primitive.get_bind_params(equation.params)
-        results = equation.primitive.bind(*operands, **parameters)
-    return results if equation.primitive.multiple_results else [results]
+    return jaxprs.evaluate(program, inputs, rule)
 
 
 def _bind_later(equation: JaxprEqn, operands: Sequence[Any]) -> list[_Later]:
-    together = _Later(lambda: _bind(equation, [_now(operand) for operand in operands]))
+    together = _Later(lambda: jaxprs.bind(equation, [_now(operand) for operand in operands]))
     return [_Later(lambda i=i: together.now()[i]) for i in range(len(equation.outvars))]

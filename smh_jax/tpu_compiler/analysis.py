@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from smh_jax.config import Config, from_config_dict, to_json_dict
 from smh_jax.tpu_compiler import hlo, topology
+from smh_jax.training.distillation import abstract_teacher
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 
@@ -185,18 +186,24 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     """
     cores = len(to.devices)
     run = Run.from_config(config, num_devices=cores)
-    program = Program.for_run(run, _NUM_EXAMPLES, devices=to.devices)
-    per_core = config.data.batch_size // cores
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype),
-        jax.eval_shape(program.init_state),
+    teacher = abstract_teacher(config.distillation, run)
+    program = Program.for_run(
+        run,
+        _NUM_EXAMPLES,
+        devices=to.devices,
+        distillation=None if teacher is None else teacher.distillation,
     )
-    batch = {
-        "image": jax.ShapeDtypeStruct(
-            (cores, per_core, *run.dataset.image_shape), config.data.image_dtype
-        ),
-        "label": jax.ShapeDtypeStruct((cores, per_core), jnp.int32),
-    }
+    per_core = config.data.batch_size // cores
+    image = (per_core, *run.dataset.image_shape)
+    arguments = [
+        jax.eval_shape(program.init_state),
+        {
+            "image": jax.ShapeDtypeStruct(image, config.data.image_dtype),
+            "label": jax.ShapeDtypeStruct((per_core,), jnp.int32),
+        },
+        *([] if teacher is None else [teacher.collections]),
+    ]
+    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype), arguments)
     facts = {
         "topology": to.name,
         "cores": cores,
@@ -206,7 +213,7 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
         "num_variables": run.method.num_variables,
         "num_weights": run.method.manifest.num_weights,
     }
-    return program.train_step.lower(state, batch), facts
+    return program.train_step.lower(*arguments), facts
 
 
 def _laid_out(dump: pathlib.Path) -> str | None:

@@ -1,6 +1,7 @@
 """Learning from another model's logits (Hinton, Vinyals and Dean 2015, arXiv:1503.02531)."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -60,7 +61,8 @@ class Teacher:
 
     Attributes:
         distillation: its module, and how it is learned from.
-        collections: its 'params', generated once, and its batch statistics.
+        collections: its 'params', generated once, and its batch statistics; shapes and dtypes of
+            them, where a step is only compiled.
     """
 
     distillation: Distillation
@@ -75,13 +77,35 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
     """
     if config.teacher is None:
         return None
-    run = trained.read(config.teacher)
-    if run.run.dataset != student.dataset:
+    source = trained.read(config.teacher)
+    distillation = _distillation_from(source.run, config, student)
+    return Teacher(distillation, {"params": source.params, **source.model_state})
+
+
+def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
+    """The teacher with shapes and dtypes for weights, to compile a step; it needs no checkpoint.
+
+    Raises:
+        ValueError: also if its folder holds no run.
+    """
+    if config.teacher is None:
+        return None
+    try:
+        run = trained.read_run(config.teacher)
+    except ValueError as error:
+        raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
+    distillation = _distillation_from(run, config, student)
+    params, model_state = jax.eval_shape(
+        functools.partial(forward.initial_collections, run.local_model, run.input_shape),
+        jax.random.key(0),
+    )
+    return Teacher(distillation, {"params": params, **model_state})
+
+
+def _distillation_from(teacher: Run, config: DistillationConfig, student: Run) -> Distillation:
+    if teacher.dataset != student.dataset:
         raise ValueError(
             f"distillation.teacher={config.teacher} must have been trained on the same images: "
-            f"{run.run.dataset} there, {student.dataset} here"
+            f"{teacher.dataset} there, {student.dataset} here"
         )
-    return Teacher(
-        Distillation(run.run.local_model, config.temperature, config.weight),
-        {"params": run.params, **run.model_state},
-    )
+    return Distillation(teacher.local_model, config.temperature, config.weight)

@@ -55,7 +55,8 @@ def train_and_evaluate(
     run, initial = _set_up(config, folder)
     train_split, eval_split = _load_splits(run)
     teacher = load_teacher(config.distillation, run)
-    program = Program.for_run(run, train_split.num_examples, teacher=teacher)
+    distillation = None if teacher is None else teacher.distillation
+    program = Program.for_run(run, train_split.num_examples, distillation=distillation)
     with (
         Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
         processes.failures_of_peers(),
@@ -76,9 +77,11 @@ def train_and_evaluate(
         batches = _train_batches(run, train_split, first_step, program.num_steps)
         eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
         state = parallel.replicate(state)
+        # The teacher's weights stay on the devices.
+        teachers = () if teacher is None else (parallel.replicate(teacher.collections),)
         measured: dict[str, float] = {}
         for step, batch in enumerate(batches, start=first_step + 1):
-            state, step_metrics = program.train_step(state, batch)
+            state, step_metrics = program.train_step(state, batch, *teachers)
             monitor.add(step, step_metrics)
 
             is_last = step == program.num_steps

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from smh_jax.training import metrics, optim, parallel
-from smh_jax.training.distillation import Teacher
+from smh_jax.training.distillation import Distillation
 from smh_jax.training.run import Run
 from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
 
@@ -22,7 +22,8 @@ class Program:
         steps_per_epoch: may be fractional: the stream of examples has no border between epochs.
         learning_rate: by step.
         init_state: makes the state before the first step, unreplicated.
-        train_step: of a replicated state, whose memory it takes, and a batch.
+        train_step: of a replicated state, whose memory it takes, a batch and, in a run with a
+            teacher, the replicated collections of the teacher's model.
         eval_step: of a replicated state and a batch with a mask.
     """
 
@@ -30,7 +31,7 @@ class Program:
     steps_per_epoch: float
     learning_rate: optax.Schedule
     init_state: Callable[[], TrainState]
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]
+    train_step: Callable[..., tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
 
     @classmethod
@@ -39,7 +40,7 @@ class Program:
         run: Run,
         num_examples: int,
         devices: Sequence[jax.Device] | None = None,
-        teacher: Teacher | None = None,
+        distillation: Distillation | None = None,
     ) -> "Program":
         """The program of a run; nothing is computed or compiled yet.
 
@@ -47,7 +48,7 @@ class Program:
             run: what is trained.
             num_examples: of the training split.
             devices: to compile for in place of those of this process.
-            teacher: to learn from besides the labels.
+            distillation: how a teacher is learned from besides the labels.
         """
         config, model, method = run.config, run.model, run.method
         steps_per_epoch = num_examples / config.data.batch_size
@@ -66,7 +67,7 @@ class Program:
             optimizer=optimizer,
             config=config.optimizer,
             seed=config.seed,
-            distillation=None if teacher is None else teacher.distillation,
+            distillation=distillation,
         )
 
         def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
@@ -85,18 +86,6 @@ class Program:
                 seed=config.seed,
                 ema=config.optimizer.ema_decay is not None,
             ),
-            train_step=_with_teacher(
-                parallel.map_replicas(step, donate_state=True, devices=devices), teacher
-            ),
+            train_step=parallel.map_replicas(step, donate_state=True, devices=devices),
             eval_step=parallel.map_replicas(eval_state, donate_state=False, devices=devices),
         )
-
-
-def _with_teacher(
-    step: Callable[..., tuple[TrainState, metrics.Training]], teacher: Teacher | None
-) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Training]]:
-    """The step with the teacher's weights, which stay on the devices."""
-    if teacher is None:
-        return step
-    collections = parallel.replicate(teacher.collections)
-    return lambda state, batch: step(state, batch, collections)

@@ -44,25 +44,33 @@ class Trained:
         return jax.jit(self.run.method.materialize)(self.variables)
 
 
+def read_run(workdir: str | os.PathLike[str]) -> Run:
+    """What the configuration in a run's folder stands for, on one device.
+
+    Raises:
+        ValueError: if the folder holds no run.
+    """
+    config, manifest = Workdir(workdir).read()
+    # Neither the devices nor how batch norm was averaged over them are of concern any more.
+    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
+    return Run.from_config(local, manifest, num_devices=1)
+
+
 def read(workdir: str | os.PathLike[str]) -> Trained:
     """The latest state of a run.
 
     Raises:
         ValueError: if the folder holds no run, or one without a checkpoint.
     """
-    folder = Workdir(workdir)
-    config, manifest = folder.read()
-    # Neither the devices nor how batch norm was averaged over them are of concern any more.
-    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
-    run = Run.from_config(local, manifest, num_devices=1)
-    if not Checkpoints.any_in(folder.path):
+    run, folder = read_run(workdir), Workdir(workdir).path
+    if not Checkpoints.any_in(folder):
         raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
-    with Checkpoints(folder.path, config.keep_checkpoints) as checkpoints:
+    with Checkpoints(folder, run.config.keep_checkpoints) as checkpoints:
         state = checkpoints.read()
     averages = state.get("ema")
     evaluated = state if averages is None else averages
     variables = _restructured(evaluated["variables"], run.method.abstract_variables)
-    logging.info("%s: step %d, method %s", workdir, state["step"], config.method.name)
+    logging.info("%s: step %d, method %s", workdir, state["step"], run.method.name)
     return Trained(run, int(state["step"]), variables, evaluated.get("model_state") or {})
 
 

@@ -1,17 +1,12 @@
 """JAX's primitives that sum over elements, in ONNX."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from smh_jax.shipping.onnx.elementwise import elementwise, scalar
 from smh_jax.shipping.onnx.tensors import Builder, Tensor, product, translates
 
-_REDUCTIONS = {
-    "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
-    "reduce_prod": "ReduceProd",
-}  # fmt: skip
+_REDUCTIONS = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_sum": "ReduceSum"}
 
 
 @translates(*_REDUCTIONS)
@@ -20,15 +15,6 @@ def _reduce(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     operator, axes = _REDUCTIONS[equation.primitive.name], equation.params["axes"]
     out = equation.outvars[0].aval
     return builder.node(operator, x, builder.integers(axes), like=out, keepdims=0)
-
-
-@translates("argmax")
-def _argmax(builder: Builder, equation: Any, x: Tensor) -> Tensor:
-    (axis,) = equation.params["axes"]
-    x = builder.whole(x, equation.invars[0].aval.shape)
-    name = builder.graph.node("ArgMax", builder.of(x), axis=axis, keepdims=0)
-    found = Tensor(name, tuple(equation.outvars[0].aval.shape), np.dtype(np.int64))
-    return builder.cast(found, equation.params["index_dtype"])
 
 
 @translates("dot_general")
@@ -82,8 +68,8 @@ def _convolution(builder: Builder, equation: Any, x: Tensor, kernel: Tensor) -> 
     return builder.transpose(Tensor(name, dims, np.dtype(out.dtype)), np.argsort(out_spec))
 
 
-@translates("reduce_window_max", "reduce_window_sum")
-def _window(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+@translates("reduce_window_max")
+def _max_pool(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     params = equation.params
     window, strides = params["window_dimensions"], params["window_strides"]
     if any(n != 1 for n in (*params["base_dilation"], *params["window_dilation"])):
@@ -91,22 +77,15 @@ def _window(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     rank = len(window)
     if window[0] != 1 or window[-1] != 1 or rank < 3:
         raise ValueError(f"a window of {window}: only axes between the first and the last")
-    x = builder.whole(x, equation.invars[0].aval.shape)
-    first = (0, rank - 1, *range(1, rank - 1))
+    channels_first = (0, rank - 1, *range(1, rank - 1))
+    x = builder.transpose(builder.whole(x, equation.invars[0].aval.shape), channels_first)
     low, high = zip(*params["padding"][1:-1], strict=True)
-    attributes = {
-        "kernel_shape": list(window[1:-1]),
-        "strides": list(strides[1:-1]),
-        "pads": [*low, *high],
-    }
-    x = builder.transpose(x, first)
-    out = equation.outvars[0].aval
-    dims = tuple(out.shape[axis] for axis in first)
-    if equation.primitive.name == "reduce_window_max":
-        pooled = Tensor(builder.graph.node("MaxPool", builder.of(x), **attributes), dims, x.dtype)
-    else:
-        name = builder.graph.node("AveragePool", builder.of(x), count_include_pad=1, **attributes)
-        mean = Tensor(name, dims, x.dtype)
-        count = scalar(math.prod(window), mean)
-        pooled = elementwise(builder, "Mul", mean, count, dtype=x.dtype)
-    return builder.transpose(pooled, np.argsort(first))
+    name = builder.graph.node(
+        "MaxPool",
+        builder.of(x),
+        kernel_shape=window[1:-1],
+        strides=strides[1:-1],
+        pads=(*low, *high),
+    )
+    dims = tuple(equation.outvars[0].aval.shape[axis] for axis in channels_first)
+    return builder.transpose(Tensor(name, dims, x.dtype), np.argsort(channels_first))

@@ -113,13 +113,6 @@ def _split(builder: Builder, equation: Any, x: Tensor) -> list[Tensor]:
     ]
 
 
-@translates("rev")
-def _reverse(builder: Builder, equation: Any, x: Tensor) -> Tensor:
-    axes = equation.params["dimensions"]
-    vectors = ([-1] * len(axes), [-(2**62)] * len(axes), axes, [-1] * len(axes))
-    return builder.node("Slice", x, *map(builder.integers, vectors), like=x)
-
-
 @translates("iota")
 def _iota(builder: Builder, equation: Any) -> Tensor:
     params = equation.params
