@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import statistics
 from typing import Any
 
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.job import CorruptResultError, jobs
+from experiments.job import CorruptResultError, Job, jobs
 from experiments.paper import Number
 from experiments.row import Row
 from smh_jax.config.files import write_json
@@ -20,7 +21,7 @@ RATE = "optimizer.learning_rate"
 # What of a run's result is kept.
 _KEPT = (
     "seed", "test_accuracy", "test_loss", "test_examples", "num_variables", "num_weights", "steps",
-    "epochs", "train_seconds", "examples_per_second", "devices", "versions",
+    "epochs", "train_seconds", "examples_per_second", "devices", "versions", "relative_errors",
 )  # fmt: skip
 
 
@@ -64,9 +65,16 @@ class Record:
         """Variables that were trained; None without runs."""
         return self.runs[0]["num_variables"] if self.runs else None
 
+    @property
+    def steps(self) -> int | None:
+        """Steps of training; None without runs."""
+        return self.runs[0]["steps"] if self.runs else None
+
 
 def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
-    """Reads the results of an experiment's runs; those that cannot be counted are named, left out.
+    """Reads the results of an experiment's runs, and measures the exports that its rows ask for.
+
+    Results that cannot be counted are named in the log and left out.
 
     Args:
         experiment: whose rows are reported.
@@ -80,9 +88,7 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
             logging.warning("left out: %s", error)
             continue
         if result is not None:
-            folder = f"runs/{experiment.folder}/{job.row.name}/seed{job.seed}"
-            kept = {name: result[name] for name in _KEPT}
-            runs[job.row].append({**kept, "command": job.row.command_line(job.seed, folder)})
+            runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
     return tuple(
         Record(
             name=row.name,
@@ -96,6 +102,22 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
         )
         for row, found in runs.items()
     )
+
+
+def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
+    """What is kept of a run, with the command that repeats it in another folder."""
+    run = {name: result[name] for name in _KEPT if name in result}
+    # A conversion trains nothing: its accuracy is that of the generated weights as they are.
+    precisions = job.row.precisions or (("float32",) if job.row.convert_from else ())
+    if precisions:
+        # It needs all of the trainer, which the other reports do without.
+        from experiments.exports import exports
+
+        run["exports"] = exports(job.workdir, precisions)
+    if job.row.convert_from:
+        accuracy = run["exports"]["float32"]["accuracy"]
+        run |= {"seed": job.seed, "test_accuracy": accuracy, "steps": 0, "train_seconds": 0.0}
+    return run | {"command": shlex.join(job.row.command(job.seed, folder))}
 
 
 def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathlib.Path:

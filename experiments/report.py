@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         records.write(experiment, found, path)
-    text = render.markdown(experiment, found)
+    text = render.page(experiment, found)
     write_text(records.path_of(experiment, folder, ".md"), text)
     write_text(records.path_of(experiment, folder, ".csv"), render.comma_separated(found))
     # Matplotlib is loaded only where it is needed, by those who have installed it.

@@ -16,8 +16,7 @@ import pytest
 
 from experiments import catalogue, cost, paper, records, render, sweep
 from experiments.answers import answer
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
 from experiments.tables import tuning

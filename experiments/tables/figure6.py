@@ -8,8 +8,7 @@ settings are rows, the second as 'smh_like_for_like': all that is trained is cou
 """
 
 from experiments import paper
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.labels import label
 from experiments.row import Row
 from experiments.tables import reduced

@@ -1,7 +1,6 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
 

@@ -1,11 +1,11 @@
 """Rows of the paper's scale on ImageNet: the recipes of `configs/imagenet_*.py`."""
 
 from experiments.paper import Number
-from experiments.row import Row
+from experiments.row import Row, TpuSlice
 from experiments.tables import kinds
 
-# The topology of the paper's Table 1, v3 4x4: 16 chips of two cores, on 4 hosts.
-RESOURCES = {"CPU": 1.0, "TPU": 16.0}
+# The slice of the paper's Table 1: 16 chips of two cores, on 4 hosts.
+SLICE = TpuSlice(version="v3", topology="4x4")
 
 
 def row(
@@ -44,5 +44,5 @@ def row(
         overrides=kinds.overrides(kind, width, resolution),
         paper=paper,
         note=note,
-        resources=RESOURCES,
+        tpu_slice=SLICE,
     )

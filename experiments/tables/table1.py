@@ -1,8 +1,7 @@
 """Table 1: SMH against unstructured hashing with 1, 2 and 10 hash functions at equal size."""
 
 from experiments import paper
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.labels import label
 from experiments.row import Row
 from experiments.tables import imagenet, reduced

@@ -1,8 +1,7 @@
 """Table 3: a learnable scale per layer against a fixed one."""
 
 from experiments import paper
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
 

@@ -16,6 +16,7 @@ from etils import epath
 
 from smh_jax import config as configs
 from smh_jax.config import Config
+from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import write_json, write_text
 from smh_jax.manifest import Manifest
 
@@ -45,7 +46,7 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        changed = configs.differences(_read_config(path), config)
+        changed = configs.differences(read_run_config(path), config)
         fixed = {field: v for field, v in changed.items() if field not in configs.CHANGEABLE}
         if fixed:
             listed = "; ".join(
@@ -71,7 +72,7 @@ class Workdir:
         path = self.path / "config.json"
         if not path.exists():
             raise ValueError(f"workdir={self.path} holds no run: it has no config.json")
-        config = _read_config(path)
+        config = read_run_config(path)
         manifest = self.check(config)
         assert manifest is not None
         return config, manifest
@@ -80,7 +81,7 @@ class Workdir:
         """Writes what the run is; an earlier, different config.json is kept beside it."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
-        if path.exists() and configs.differences(_read_config(path), config):
+        if path.exists() and configs.differences(read_run_config(path), config):
             _keep(path)
         # The manifest first: a folder with a config.json is complete.
         write_text(self.path / "manifest.json", manifest.to_json() + "\n")
@@ -155,13 +156,6 @@ class JsonLinesWriter(metric_writers.MetricWriter):
 
     write_summaries = write_images = write_videos = write_audios = _unsupported
     write_texts = write_histograms = write_pointcloud = write_hparams = _unsupported
-
-
-def _read_config(path: epath.Path) -> Config:
-    try:
-        return configs.from_config_dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path} is not the configuration of a run: {error}") from error
 
 
 def _step(row: str) -> int | None:
