@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing, training_step
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Bars, Benchmark, Row
 from smh_jax import Manifest, methods, models
 
 METHODS = training_step.METHODS | {
@@ -95,22 +95,7 @@ def measure(case: str, repeats: int) -> list[Row]:
     return rows
 
 
-def plot(results, path) -> None:
-    """Forward + backward in multiples of the bare products, a group of bars per model."""
-    from benchmarks import plots
-
-    plots.bars(
-        results,
-        path,
-        label="method",
-        value="forward_backward_ratio",
-        title="Generating all weights, forward + backward",
-        axis="multiples of the bare matrix products",
-        line=1.0,
-    )
-
-
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="materialize",
     question="What does it cost to generate all weights?",
     cases=(
@@ -130,5 +115,10 @@ PIECE = Piece(
         ("forward_backward_ratio", "x products", ".2f"),
         ("forward_backward_temporary_mib", "temporary MiB", ".0f"),
     ),
-    plot=plot,
+    plot=Bars(
+        value="forward_backward_ratio",
+        title="Generating all weights, forward + backward",
+        label="multiples of the bare matrix products",
+        line=1.0,
+    ),
 )

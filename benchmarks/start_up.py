@@ -11,7 +11,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import steps
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Benchmark, Row
 from smh_jax import methods
 from smh_jax.training import parallel
 
@@ -33,7 +33,7 @@ def measure(case: str, repeats: int) -> list[Row]:
         ("dense", methods.create("dense", manifest)),
         ("smh", methods.create("smh", manifest, target_size=target_size)),
     ):
-        state, step = steps.build(model, method, side)
+        state, step = steps.initial_state_and_step(model, method, side)
         state = parallel.replicate(state)
         begin = time.perf_counter()
         lowered = step.lower(state, batch)
@@ -98,7 +98,7 @@ def _import_seconds() -> float:
     return float(done.stdout)
 
 
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="start_up",
     question="How long does it take until the first training step is done?",
     cases=(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import readme, run, scaling
-from benchmarks.piece import Piece
+from benchmarks import plots, readme, run, scaling
+from benchmarks.benchmark import Benchmark
 from smh_jax import cli
 
 # These start processes, which import and compile everything anew.
@@ -16,35 +16,35 @@ IN_PROCESSES = ("start_up", "scaling")
     "name",
     [
         pytest.param(name, marks=[pytest.mark.slow] if name in IN_PROCESSES else [])
-        for name in run.PIECES
+        for name in run.BENCHMARKS
     ],
 )
 def test_every_benchmark_runs(name, tmp_path):
-    piece = run.PIECES[name]
-    results = {case: piece.measure(case, 1) for case in piece.small_cases[-1:]}
+    benchmark = run.BENCHMARKS[name]
+    results = {case: benchmark.measure(case, 1) for case in benchmark.small_cases[-1:]}
     rows = [row for rows in results.values() for row in rows]
     assert rows
-    for key, _, form in piece.columns:
+    for key, _, form in benchmark.columns:
         values = [row[key] for row in rows if row.get(key) is not None]
         assert values or (name, key) == ("start_up", "import_seconds")
         if form:
             assert all(value >= 0 for value in values)
-    assert len(piece.table(results).splitlines()) == 2 + len(rows)
-    if piece.plot is not None:
-        piece.plot(results, tmp_path / "plot.png")
+    assert len(benchmark.table(results).splitlines()) == 2 + len(rows)
+    if benchmark.plot is not None:
+        plots.draw(benchmark.plot, results, tmp_path / "plot.png")
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_ratios_are_of_the_reference():
-    rows = {row["method"]: row for row in run.PIECES["training_step"].measure(
+    rows = {row["method"]: row for row in run.BENCHMARKS["training_step"].measure(
         "cifar_resnet8:8:4:20000", 3)}  # fmt: skip
     assert rows["dense"]["ratio"] == 1.0
     assert rows["smh"]["ratio"] != 1.0
     assert rows["smh"]["examples_per_second"] == pytest.approx(4 / rows["smh"]["seconds"])
 
 
-def fake_piece(value):
-    return Piece(
+def fake_benchmark(value):
+    return Benchmark(
         name="fake",
         question="What?",
         cases=("a", "b"),
@@ -56,8 +56,8 @@ def fake_piece(value):
 
 def test_cases_that_are_not_measured_again_stay(tmp_path):
     for case, value in (("b", 1.0), ("a", 2.0), ("b", 3.25)):
-        piece = fake_piece(value)
-        run.write(tmp_path, piece, case, piece.measure(case, 5), repeats=5)
+        benchmark = fake_benchmark(value)
+        run.write(tmp_path, benchmark, case, benchmark.measure(case, 5), repeats=5)
     content = json.loads((tmp_path / "fake.json").read_text())
     assert list(content["cases"]) == ["a", "b"]
     assert content["cases"]["b"]["rows"] == [{"name": "b", "value": 3.25}]

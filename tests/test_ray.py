@@ -1,4 +1,4 @@
-"""The executor on local Ray clusters: two machines with one core each, and a TPU slice of two hosts."""
+"""The executor on local Ray clusters: of two machines, and of a TPU slice with two hosts."""
 
 import collections
 import json
@@ -128,7 +128,7 @@ def test_a_sweep_survives_the_loss_of_a_worker(start_cluster, digits_dir, tmp_pa
 def test_a_run_on_a_slice_has_a_process_on_each_host_and_survives_the_loss_of_one(
     start_cluster, digits_dir, tmp_path
 ):
-    """Also where the slice is not the cluster's only machine."""
+
     tpu_slice = TpuSlice(version="v4", topology="2x2x2")
     hosts = [
         {
