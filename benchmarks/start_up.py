@@ -1,11 +1,13 @@
 """From nothing to the first step: import, trace, compile, and the same with a compilation cache."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -59,29 +61,21 @@ def measure(case: str, repeats: int) -> list[Row]:
     return rows
 
 
-class _cache:
+@contextlib.contextmanager
+def _cache(directory: str) -> Iterator[None]:
     """JAX's persistent compilation cache in a directory of its own."""
-
-    _OPTIONS = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-
-    def __init__(self, directory: str):
-        self._values = (directory, 0.0, -1)
-
-    def __enter__(self) -> None:
-        self._before = [getattr(jax.config, option) for option in self._OPTIONS]
-        self._set(self._values)
-
-    def __exit__(self, *_) -> None:
-        self._set(self._before)
-
-    def _set(self, values) -> None:
-        for option, value in zip(self._OPTIONS, values, strict=True):
+    options = {
+        "jax_compilation_cache_dir": directory,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {option: getattr(jax.config, option) for option in options}
+    for values in (options, before):
+        for option, value in values.items():
             jax.config.update(option, value)
         compilation_cache.reset_cache()
+        if values is options:
+            yield
 
 
 def _import_seconds() -> float:

@@ -63,5 +63,5 @@ def answer(claim: Claim, records: tuple[Record, ...]) -> str:
 
 def rows_of(claim: Claim, records: tuple[Record, ...]) -> tuple[Record, Record]:
     """The records of `claim.row` and `claim.than`."""
-    by_name = {record.name: record for record in records}
+    by_name = {record.row.name: record for record in records}
     return by_name[claim.row], by_name[claim.than]

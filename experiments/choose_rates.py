@@ -4,7 +4,7 @@
     python -m experiments.choose_rates --workdir=runs/paper
 
 Writes `experiments/tables/reduced_rates.json`, with the accuracies on held-out training examples
-from which it chose. A best rate at the edge of the search is refused: the search must go on there.
+from which it chose. A best rate at the edge of the search is refused: extend the search there.
 """
 
 import json
@@ -12,8 +12,7 @@ import pathlib
 
 from absl import flags, logging
 
-from experiments import catalogue
-from experiments.job import jobs, split
+from experiments import catalogue, records
 from experiments.tables import reduced, tuning
 from experiments.tables.kinds import KINDS
 from smh_jax import cli
@@ -24,14 +23,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments.", req
 
 def main(_: list[str]) -> None:
     """Chooses and writes."""
-    workdir = pathlib.Path(WORKDIR.value).resolve()
-    all_jobs = jobs(catalogue.load("tuning", "reduced"), workdir, None)
-    done, left = split(all_jobs)
+    experiment = catalogue.load("tuning", "reduced")
+    found = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
+    left = [record.row.name for record in found if not record.runs]
     if left:
-        raise ValueError(f"{len(left)} of {len(all_jobs)} runs of 'tuning' are left; run it first")
-    found = {job.row.name: result["test_accuracy"] for job, result in done.items()}
+        raise ValueError(f"'tuning' is not complete, run it first: {', '.join(left)} are left")
+    accuracy = {record.row.name: record.runs[0]["test_accuracy"] for record in found}
     tried = {
-        kind: {rate: found[tuning.name_of(kind, rate)] for rate in tuning.rates_of(kind)}
+        kind: {rate: accuracy[tuning.name_of(kind, rate)] for rate in tuning.rates_of(kind)}
         for kind in KINDS
     }
     chosen = {}

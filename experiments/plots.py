@@ -38,7 +38,7 @@ def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path
         figure = Figure(figsize=(7.2 if columns == 1 else 12.0, 4.2 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for view, axes in zip(views, panels, strict=True):
-            shown = tuple(record for record in records if record.name in view.rows)
+            shown = tuple(record for record in records if record.row.name in view.rows)
             trained = [record for record in shown if record.runs]
             axes.set_title(view.title or experiment.title)
             axes.set_ylabel(f"{experiment.measure} (%)")
@@ -64,7 +64,7 @@ def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path
 def _by_series(records: Iterable[Record]) -> dict[str, list[Record]]:
     series = collections.defaultdict(list)
     for record in records:
-        series[record.series].append(record)
+        series[record.row.series].append(record)
     return series
 
 
@@ -99,7 +99,8 @@ def _points(kind: str, record: Record) -> list[tuple[float, float, float]]:
     if kind == "precisions":
         exports = record.runs[0]["exports"].values()
         return [(export["bytes"], 100 * export["accuracy"], 0.0) for export in exports]
-    x = {"curves": record.size, "steps": record.steps, "rates": record.settings.get(RATE)}[kind]
+    rate = record.row.overrides.get(RATE)
+    x = {"curves": record.size, "steps": record.steps, "rates": rate}[kind]
     return [(x, record.mean, _error(record))]
 
 
@@ -138,11 +139,11 @@ def _differences(axes: Axes, claims: tuple[Claim, ...], records: tuple[Record, .
 
 
 def _bars(axes: Axes, trained: list[Record]) -> None:
-    groups = list(dict.fromkeys(record.group for record in trained))
+    groups = list(dict.fromkeys(record.row.group for record in trained))
     series = _by_series(trained)
     width = 0.8 / max(1, len(series))
     for index, (name, points) in enumerate(series.items()):
-        at = [groups.index(record.group) + (index + 0.5) * width - 0.4 for record in points]
+        at = [groups.index(record.row.group) + (index + 0.5) * width - 0.4 for record in points]
         heights = [record.mean for record in points]
         bars = axes.bar(
             at, heights, 0.92 * width, yerr=[_error(r) for r in points], capsize=2.5,
@@ -163,7 +164,7 @@ def _bars(axes: Axes, trained: list[Record]) -> None:
 
 
 def _paper_points(axes: Axes, records: tuple[Record, ...]) -> None:
-    points = [r.paper for r in records if r.paper and r.paper.size]
+    points = [r.row.paper for r in records if r.row.paper and r.row.paper.size]
     if points:
         axes.scatter(
             [number.size for number in points],

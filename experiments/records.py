@@ -11,7 +11,6 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.job import CorruptResultError, Job, jobs
-from experiments.paper import Number
 from experiments.row import Row
 from smh_jax.config.files import write_json
 
@@ -30,19 +29,11 @@ class Record:
     """A row and what came of it.
 
     Attributes:
-        name, series, group, note, paper: of the row.
-        settings: the row's overrides.
-        seeds: that the row asks for.
+        row: of the experiment.
         runs: results of those that are done, with the command that repeats each.
     """
 
-    name: str
-    series: str
-    group: str
-    note: str
-    paper: Number | None
-    settings: dict[str, Any]
-    seeds: tuple[int, ...]
+    row: Row
     runs: tuple[dict[str, Any], ...]
 
     @property
@@ -89,19 +80,7 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
             continue
         if result is not None:
             runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
-    return tuple(
-        Record(
-            name=row.name,
-            series=row.series,
-            group=row.group,
-            note=row.note,
-            paper=row.paper,
-            settings=dict(row.overrides),
-            seeds=row.seeds,
-            runs=tuple(found),
-        )
-        for row, found in runs.items()
-    )
+    return tuple(Record(row, tuple(results)) for row, results in runs.items())
 
 
 def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -126,35 +105,34 @@ def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathli
 
 
 def write(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
-    """Writes the results as JSON."""
+    """Writes the results as JSON, with what the rows say of them."""
     content = {
         "experiment": experiment.name,
         "scale": experiment.scale,
         "title": experiment.title,
         "question": experiment.question,
-        "rows": [dataclasses.asdict(record) for record in records],
+        "rows": [
+            {
+                "name": record.row.name,
+                "series": record.row.series,
+                "group": record.row.group,
+                "settings": dict(record.row.overrides),
+                "runs": record.runs,
+            }
+            for record in records
+        ],
     }
     write_json(path, content)
 
 
-def read(path: pathlib.Path) -> tuple[Record, ...]:
-    """Reads what `write` wrote.
+def read(experiment: Experiment, path: pathlib.Path) -> tuple[Record, ...]:
+    """Reads what `write` wrote of an experiment's rows.
 
     Raises:
         ValueError: if there is no such file, or it is something else.
     """
     try:
-        rows = json.loads(path.read_text())["rows"]
-        return tuple(
-            Record(
-                **{
-                    **row,
-                    "paper": Number(**row["paper"]) if row["paper"] else None,
-                    "seeds": tuple(row["seeds"]),
-                    "runs": tuple(row["runs"]),
-                }
-            )
-            for row in rows
-        )
+        runs = {row["name"]: tuple(row["runs"]) for row in json.loads(path.read_text())["rows"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no results that can be reported: {error!r}") from error
+    return tuple(Record(row, runs.get(row.name, ())) for row in experiment.rows)

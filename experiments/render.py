@@ -17,14 +17,15 @@ def page(experiment: Experiment, records: Records) -> str:
     """A page with the tables, the answers and what they cost."""
     blocks = [f"# {experiment.title}", f"Scale: {experiment.scale}. {experiment.question}"]
     for view in experiment.shown:
-        shown = tuple(record for record in records if record.name in view.rows)
+        shown = tuple(record for record in records if record.row.name in view.rows)
         table = _TABLES.get(view.kind, lambda _: "")(shown)
         heading = f"## {view.title}" if view.title else ""
         blocks += filter(None, (heading, view.text, table))
         if view.kind == "differences" or not experiment.views:
             blocks += _lines(answer(claim, records) for claim in experiment.claims)
-    blocks += _lines(dict.fromkeys(f"{label(r.series)}: {r.note}" for r in records if r.note))
-    if experiment.scale == "reduced" and any(record.paper for record in records):
+    rows = [record.row for record in records]
+    blocks += _lines(dict.fromkeys(f"{label(row.series)}: {row.note}" for row in rows if row.note))
+    if experiment.scale == "reduced" and any(row.paper for row in rows):
         blocks.append(
             "The paper's accuracies are of the rows that these stand for: other models and images."
         )
@@ -49,18 +50,18 @@ def _lines(texts) -> list[str]:
 def _rows(records: Records) -> str:
     """A line per row; columns that have nothing to say are left out."""
     columns: dict[str, Callable[[Record], str]] = {
-        "": lambda r: label(r.series),
-        "model": lambda r: r.group,
+        "": lambda r: label(r.row.series),
+        "model": lambda r: r.row.group,
         "variables": lambda r: f"{r.size:,}" if r.runs else "",
     }
     if len({record.steps for record in records if record.runs}) > 1:
         columns["steps"] = lambda r: f"{r.steps:,}" if r.runs else ""
     columns["test accuracy"] = accuracy
-    columns["runs"] = lambda r: f"{len(r.runs)} of {len(r.seeds)}"
-    if any(record.paper for record in records):
-        columns["paper: accuracy"] = lambda r: f"{r.paper.accuracy:g}" if r.paper else ""
+    columns["runs"] = lambda r: f"{len(r.runs)} of {len(r.row.seeds)}"
+    if any(record.row.paper for record in records):
+        columns["paper: accuracy"] = lambda r: f"{r.row.paper.accuracy:g}" if r.row.paper else ""
         columns["paper: variables"] = lambda r: (
-            f"{r.paper.size:,}" if r.paper and r.paper.size else ""
+            f"{r.row.paper.size:,}" if r.row.paper and r.row.paper.size else ""
         )
     cells = ([text(record) for text in columns.values()] for record in records)
     return markdown.table(list(columns), cells, text=(0, 1))
@@ -68,14 +69,14 @@ def _rows(records: Records) -> str:
 
 def _rates(records: Records) -> str:
     """A line per series, a column per learning rate, the best in bold."""
-    rates = sorted({record.settings[RATE] for record in records})
+    rates = sorted({record.row.overrides[RATE] for record in records})
     lines = []
-    for series in dict.fromkeys(record.series for record in records):
-        tried = {r.settings[RATE]: r for r in records if r.series == series}
+    for series in dict.fromkeys(record.row.series for record in records):
+        tried = {r.row.overrides[RATE]: r for r in records if r.row.series == series}
         best = max(tried.values(), key=lambda record: record.mean or 0)
         cells = {rate: accuracy(record) for rate, record in tried.items()}
         if best.runs:
-            cells[best.settings[RATE]] = f"**{accuracy(best)}**"
+            cells[best.row.overrides[RATE]] = f"**{accuracy(best)}**"
         lines.append([label(series), *(cells.get(rate, "") for rate in rates)])
     return markdown.table(["learning rate", *(f"{rate:g}" for rate in rates)], lines)
 
@@ -86,7 +87,7 @@ def _precisions(records: Records) -> str:
     precisions = list(dict.fromkeys(name for r in trained for name in r.runs[0]["exports"]))
     lines = [
         [
-            label(record.series),
+            label(record.row.series),
             f"{100 * record.runs[0]['test_accuracy']:.2f}",
             *(
                 f"{100 * export['accuracy']:.2f} ({export['bytes']:,} B)"
@@ -137,13 +138,10 @@ def comma_separated(records: Records) -> str:
         ["row", "series", "model", "seed", "variables", "test_accuracy_percent",
          "paper_accuracy_percent", "paper_variables"]
     )  # fmt: skip
-    for record in records:
-        number = record.paper
-        theirs = [number.accuracy, number.size] if number else [None, None]
-        for run in record.runs or ({"seed": None, "num_variables": None, "test_accuracy": None},):
-            ours = run["test_accuracy"]
-            writer.writerow(
-                [record.name, record.series, record.group, run["seed"], run["num_variables"],
-                 None if ours is None else f"{100 * ours:.4f}", *theirs]
-            )  # fmt: skip
+    for row, runs in ((record.row, record.runs) for record in records):
+        theirs = [row.paper.accuracy, row.paper.size] if row.paper else [None, None]
+        for run in runs or ({},):
+            percent = f"{100 * run['test_accuracy']:.4f}" if run else None
+            ours = [run.get("seed"), run.get("num_variables"), percent]
+            writer.writerow([row.name, row.series, row.group, *ours, *theirs])
     return text.getvalue()

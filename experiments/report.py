@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(OUTPUT.value)
     path = records.path_of(experiment, folder, ".json")
     if WORKDIR.value is None:
-        found = records.read(path)
+        found = records.read(experiment, path)
     else:
         found = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
         if not any(record.runs for record in found):

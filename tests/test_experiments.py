@@ -217,10 +217,10 @@ def test_paired_differences_are_taken_seed_by_seed(tmp_path):
 @pytest.mark.parametrize("name", ["table1", "table3", "figure6", "figure7", "tuning", "shipping"])
 def test_the_committed_results_give_the_committed_page(name):
     experiment = catalogue.load(name, "reduced")
-    results = records.read(records.path_of(experiment, records.RESULTS, ".json"))
+    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
     written = records.path_of(experiment, records.RESULTS, ".md").read_text()
     assert render.page(experiment, results) == written
-    assert {result.name for result in results} == {row.name for row in experiment.rows}
+    assert all(result.runs for result in results)
 
 
 def test_the_picture_has_a_panel_for_each_view(monkeypatch, tmp_path):
@@ -228,7 +228,7 @@ def test_the_picture_has_a_panel_for_each_view(monkeypatch, tmp_path):
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
     experiment = catalogue.load("shipping", "reduced")
-    results = records.read(records.path_of(experiment, records.RESULTS, ".json"))
+    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
     plots.save(experiment, results, tmp_path / "picture")
     panels = {axes.get_title(): axes for axes in figures[0].axes}
     assert list(panels) == [v.title for v in experiment.views if v.kind not in ("errors", "text")]
@@ -423,10 +423,10 @@ class TestReport:
 
         path = tmp_path / "x.json"
         records.write(experiment, found, path)
-        assert records.read(path) == found
+        assert records.read(experiment, path) == found
         path.write_text("{}")
         with pytest.raises(ValueError, match=r"x\.json holds no results"):
-            records.read(path)
+            records.read(experiment, path)
 
     def test_a_search_has_a_column_for_each_rate(self, tmp_path):
         rows = tuple(
@@ -650,9 +650,7 @@ def test_every_row_of_the_paper_has_the_size_that_it_states(name):
 
 
 # Read out of a figure, whose width multiplier the paper does not name, and rounded to 0.1M.
-ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02, "width_multiplier-7600": 0.01,
-           "width_multiplier-29400": 0.01, "width_multiplier-65500": 0.01,
-           "width_multiplier-115800": 0.01}  # fmt: skip
+ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02}
 
 
 @functools.cache

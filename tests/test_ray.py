@@ -92,8 +92,8 @@ class KillWhenItTrains(threading.Thread):
 def test_a_sweep_survives_the_loss_of_a_worker(start_cluster, digits_dir, tmp_path):
     cluster = start_cluster({})
     path = tmp_path / "rates.toml"
-    beginning = f'[grid]\ndata.data_dir = ["{digits_dir}"]\nepochs = [20.0]\n'
-    path.write_text(SWEEP.replace("[grid]", beginning + "checkpoint_every_steps = [20]"))
+    beginning = f'[grid]\ndata.data_dir = ["{digits_dir}"]\nepochs = [5.0]\n'
+    path.write_text(SWEEP.replace("[grid]", beginning + "checkpoint_every_steps = [10]"))
     experiment = sweep.load(str(path))
     all_jobs = jobs(experiment, tmp_path / "runs", None)
     first = all_jobs[0]
@@ -152,8 +152,8 @@ def test_a_run_on_a_slice_has_a_process_on_each_host_and_survives_the_loss_of_on
         overrides={
             "data.data_dir": digits_dir,
             "model.options.width_multiplier": 0.25,
-            "epochs": 20.0,
-            "checkpoint_every_steps": 20,
+            "epochs": 5.0,
+            "checkpoint_every_steps": 10,
         },
         tpu_slice=tpu_slice,
     )

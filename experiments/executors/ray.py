@@ -11,7 +11,7 @@ import concurrent.futures
 import importlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
@@ -21,8 +21,8 @@ from experiments.job import Job
 
 # How often a run is started again whose worker was lost, before it counts as failed.
 _MAX_RESTARTS = 3
-# TPU slices at once.
-_MAX_SLICES = 64
+# Jobs that run or wait for room at once, a thread each.
+_MAX_JOBS = 1000
 _POLL_SECONDS = 1.0
 _RESERVE_SECONDS = 10.0
 _WORKER_ID = "ray.io/tpu-worker-id"
@@ -51,24 +51,14 @@ def execute(queue: collections.deque[Job], address: str | None) -> Iterator[Outc
             ray.init(address=address, **({} if address else {"include_dashboard": False}))
         except ConnectionError as error:
             raise ValueError(f"--ray_address={address!r}: {error}") from error
-    # A worker process per job: the end of one leaves nothing behind for the next.
-    run = ray.remote(max_retries=_MAX_RESTARTS, max_calls=1)(_run_process)
+    threads, stop = concurrent.futures.ThreadPoolExecutor(_MAX_JOBS), threading.Event()
     active: dict[concurrent.futures.Future[Ended], Job] = {}
-    tasks, stop = [], threading.Event()
-    threads = concurrent.futures.ThreadPoolExecutor(_MAX_SLICES)
     try:
         while queue or active:
             while queue:
                 job = queue.popleft()
-                if job.row.tpu_slice is None:
-                    tasks.append(run.options(**_options(job.row.resources, job.name)).remote(job))
-                    future = tasks[-1].future()
-                else:
-                    future = threads.submit(_run_on_slice, ray, job, stop)
-                active[future] = job
-            ended, _ = concurrent.futures.wait(
-                active, return_when=concurrent.futures.FIRST_COMPLETED
-            )
+                active[threads.submit(_run, ray, job, stop)] = job
+            ended, _ = concurrent.futures.wait(active, return_when="FIRST_COMPLETED")
             for future in ended:
                 job = active.pop(future)
                 try:
@@ -77,64 +67,53 @@ def execute(queue: collections.deque[Job], address: str | None) -> Iterator[Outc
                     yield Outcome(job, f"lost: {str(error).splitlines()[0]}")
     finally:
         stop.set()
-        for task in tasks:
-            ray.cancel(task)
         threads.shutdown()
         if started:
             ray.shutdown()
 
 
-def _options(resources: dict[str, float], name: str) -> dict[str, Any]:
-    """Options of a Ray task that takes these resources."""
-    others = {key: value for key, value in resources.items() if key not in ("CPU", "GPU")}
-    return {
-        "num_cpus": resources.get("CPU", 1),
-        "num_gpus": resources.get("GPU", 0),
-        "resources": others,
-        "name": name,
-    }
-
-
-def _run_process(job: Job, flags: tuple[str, ...] = (), process_id: int = 0) -> Ended:
-    """Runs a process of a job to its end, on the machine that Ray chose."""
-    # The process of a lost worker may still be saving.
-    process = start(job, flags=flags, process_id=process_id, wait=True)
-    try:
-        return process.wait(), process_id
-    finally:
-        # Ray interrupts a canceled task here; the run saves what it has.
-        process.terminate()
-        process.wait()
-
-
-def _run_on_slice(ray: Any, job: Job, stop: threading.Event) -> Ended:
-    """Runs a job on every host of a TPU slice, and again on another slice if a host is lost.
+def _run(ray: Any, job: Job, stop: threading.Event) -> Ended:
+    """Runs a job on a machine or a TPU slice, and again on another if a host is lost.
 
     Args:
         ray: the module.
-        job: whose row names the slice.
+        job: to run.
         stop: ends the run when it is set.
 
     Raises:
         RayError: if hosts are lost more often than a run is started again.
     """
     for restarts in range(_MAX_RESTARTS + 1):
-        group = _reserve_slice(job, stop)
-        if group is None:
-            break
+        group = None
         try:
-            return _run_on_hosts(ray, job, group, stop)
+            hosts = [_options(job.row.resources)]
+            if job.row.tpu_slice is not None:
+                group = _reserve_slice(job, stop)
+                if group is None:
+                    break
+                hosts = _host_options(group)
+            return _run_on_hosts(ray, job, hosts, stop)
         except ray.exceptions.RayError as error:
             if restarts == _MAX_RESTARTS:
                 raise
             logging.warning("%s has lost a host and starts again: %s", job.name, error)
         finally:
-            group.shutdown()
+            if group is not None:
+                group.shutdown()
     return INTERRUPTED, 0
 
 
+def _options(resources: Mapping[str, float]) -> dict[str, Any]:
+    """Options of a Ray task that takes these resources."""
+    return {
+        "num_cpus": resources.get("CPU", 1),
+        "num_gpus": resources.get("GPU", 0),
+        "resources": {key: n for key, n in resources.items() if key not in ("CPU", "GPU")},
+    }
+
+
 def _reserve_slice(job: Job, stop: threading.Event) -> Any | None:
-    """A slice as Ray's placement group, bundle i on the TPU worker i; None if told to stop."""
+    """A slice as Ray's placement group, bundle i on TPU worker i; None if told to stop."""
     tpu = importlib.import_module("ray.util.tpu")
     topology, version = job.row.tpu_slice.topology, job.row.tpu_slice.version
     num_hosts, resources = tpu.get_tpu_worker_resources(topology, version)
@@ -153,43 +132,56 @@ def _reserve_slice(job: Job, stop: threading.Event) -> Any | None:
     return None
 
 
-def _run_on_hosts(ray: Any, job: Job, group: Any, stop: threading.Event) -> Ended:
-    """Runs one process on each host; if one fails or is lost, or on `stop`, all are ended."""
-    strategies = importlib.import_module("ray.util.scheduling_strategies")
+def _host_options(group: Any) -> list[dict[str, Any]]:
+    """Options of the task on each host of a slice."""
+    strategy = importlib.import_module(
+        "ray.util.scheduling_strategies"
+    ).PlacementGroupSchedulingStrategy
+    options = _options(group.bundle_resources)
+    return [
+        options | {"scheduling_strategy": strategy(group.placement_group, host)}
+        for host in range(group.num_hosts)
+    ]
 
-    def on_host(function: Any, host: int, resources: dict[str, float]) -> Any:
-        return (
-            ray.remote(max_retries=0, max_calls=1)(function)
-            .options(
-                **_options(resources, f"{job.name}, host {host}"),
-                scheduling_strategy=strategies.PlacementGroupSchedulingStrategy(
-                    group.placement_group, placement_group_bundle_index=host
-                ),
-            )
-            .remote
-        )
 
-    address = ray.get(on_host(_free_address, 0, {"CPU": 0})())
+def _run_on_hosts(ray: Any, job: Job, hosts: list[dict[str, Any]], stop: threading.Event) -> Ended:
+    """Runs a process on each host; if one fails or is lost, or on `stop`, all are ended.
+
+    Args:
+        ray: the module.
+        job: to run.
+        hosts: options of the task on each.
+        stop: ends the run when it is set.
+
+    Returns:
+        The first exit code that was not 0, if any, and the process that gave it.
+    """
+
+    def submit(function: Any, host: int, *arguments: Any) -> Any:
+        # A worker process per task: the end of one leaves nothing behind for the next.
+        task = ray.remote(max_retries=0, max_calls=1)(function)
+        return task.options(**hosts[host], name=job.name).remote(*arguments)
+
+    meeting = ()
+    if len(hosts) > 1:
+        address = ray.get(submit(_free_address, 0))
+        meeting = (f"--coordinator_address={address}", f"--num_processes={len(hosts)}")
     tasks = {}
-    for host in range(group.num_hosts):
-        flags = (
-            f"--coordinator_address={address}",
-            f"--num_processes={group.num_hosts}",
-            f"--process_id={host}",
-        )
-        tasks[on_host(_run_process, host, group.bundle_resources)(job, flags, host)] = host
+    for host in range(len(hosts)):
+        flags = (*meeting, f"--process_id={host}") if meeting else ()
+        tasks[submit(_run_process, host, job, flags, host)] = host
     left, decisive, lost, canceled = list(tasks), (0, 0), None, False
     while left:
         ended, left = ray.wait(left, timeout=_POLL_SECONDS)
         for task in ended:
             try:
-                code, host = ray.get(task)
+                code = ray.get(task)
             except ray.exceptions.TaskCancelledError:
-                code, host = INTERRUPTED, tasks[task]
+                code = INTERRUPTED
             except ray.exceptions.RayError as error:
-                code, host, lost = INTERRUPTED, tasks[task], error
+                code, lost = INTERRUPTED, lost if canceled else error
             if code and not decisive[0]:
-                decisive = code, host
+                decisive = code, tasks[task]
         if (decisive[0] or stop.is_set()) and not canceled:
             # Once only: a second interrupt would leave a process that is still saving.
             canceled = True
@@ -206,3 +198,15 @@ def _free_address() -> str:
     with socket.socket() as listener:
         listener.bind(("", 0))
         return f"{ray.util.get_node_ip_address()}:{listener.getsockname()[1]}"
+
+
+def _run_process(job: Job, flags: tuple[str, ...], process_id: int) -> int:
+    """The exit code of a process of a job, on the machine that Ray chose."""
+    # The process of a lost worker may still be saving.
+    process = start(job, flags=flags, process_id=process_id, wait=True)
+    try:
+        return process.wait()
+    finally:
+        # Ray interrupts a canceled task here; the run saves what it has.
+        process.terminate()
+        process.wait()

@@ -8,9 +8,9 @@ training split, and kept in `reduced_rates.json`.
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper import Number
 from experiments.row import Row
 from experiments.tables import kinds
 
@@ -36,54 +36,35 @@ RESOLUTIONS = {TENTH: 45, QUARTER: 28, HALF: 20}
 def row(
     kind: str,
     *,
-    name: str = "",
-    size: int | None = None,
-    series: str | None = None,
     depth: int = 8,
-    hashed: str = "all",
-    width: float = 1.0,
-    resolution: int = 0,
     rate: float | None = None,
-    paper: Number | None = None,
     seeds: tuple[int, ...] = SEEDS,
-    **changes: Any,
+    overrides: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Row:
-    """A row of the reduced scale.
+    """A row of the reduced scale; for the arguments that are not here see `kinds.row`.
 
     Args:
         kind: of `kinds.KINDS`.
-        name: of the row; '' is one that tells what is trained, the same in every table.
-        size: the target; for a dense model None.
-        series: of the row, if it is not the kind.
-        hashed: which weights.
         depth: of the ResNet, 8, 14, 20 or 26.
-        width, resolution: of the model's options, for the narrower baselines.
         rate: learning rate in place of the tuned one of the kind.
-        paper: the number of the paper's row that this one stands for.
         seeds: to train.
-        **changes: other overrides, by field name with '__' for the dot.
+        overrides: config fields by dotted name.
+        **fields: others of `kinds.row`.
     """
-    overrides = {
-        "data.augmentation": "none",
-        # For every method, though it is the generated weights that need it.
-        "optimizer.clip_norm": 1.0,
-        **kinds.overrides(kind, width, resolution),
-        **{field.replace("__", "."): value for field, value in changes.items()},
-    }
+    # Clipped for every method, though it is the generated weights that need it.
+    changes = {"data.augmentation": "none", "optimizer.clip_norm": 1.0, **(overrides or {})}
     rate = rates().get(kind) if rate is None else rate
     if rate is not None:
-        overrides["optimizer.learning_rate"] = rate
-    return Row(
-        name=name or kinds.row_name(f"resnet{depth}", kind, size, hashed, width, resolution),
-        series=series or kind,
+        changes["optimizer.learning_rate"] = rate
+    return kinds.row(
+        f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS}",
+        f"resnet{depth}",
+        kind,
         group=f"ResNet-{depth}",
-        config=(
-            f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS},"
-            + kinds.arguments(kind, size, hashed)
-        ),
-        overrides=overrides,
-        paper=paper,
+        overrides=changes,
         seeds=seeds,
+        **fields,
     )
 
 

@@ -15,7 +15,7 @@ FURTHER: dict[str, tuple[float, ...]] = {
     "width_multiplier": (3.2, 6.4),
     "tensor_ring": (0.1,),
 }
-HELD_OUT = {"data__train_split": "train[:50000]", "data__eval_split": "train[50000:]"}
+HELD_OUT = {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"}
 
 
 def rates_of(kind: str) -> tuple[float, ...]:
@@ -42,7 +42,7 @@ def experiment(scale: str) -> Experiment:
                 width=width,
                 rate=rate,
                 seeds=(0,),
-                **HELD_OUT,
+                overrides=HELD_OUT,
             )
             for rate in rates_of(kind)
         ]
