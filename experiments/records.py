@@ -89,14 +89,27 @@ def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
     # A conversion trains nothing: its accuracy is that of the generated weights as they are.
     precisions = job.row.precisions or (("float32",) if job.row.convert_from else ())
     if precisions:
-        # It needs all of the trainer, which the other reports do without.
-        from experiments.exports import exports
-
-        run["exports"] = exports(job.workdir, precisions)
+        run["exports"] = _exports(job.workdir, precisions)
     if job.row.convert_from:
         accuracy = run["exports"]["float32"]["accuracy"]
         run |= {"seed": job.seed, "test_accuracy": accuracy, "steps": 0, "train_seconds": 0.0}
     return run | {"command": shlex.join(job.row.command(job.seed, folder))}
+
+
+def _exports(workdir: pathlib.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Bytes and test accuracy of a run's exported file, by precision of its pools."""
+    # They need all of the trainer, which other reports do without.
+    from smh_jax.shipping import artifact as artifacts
+    from smh_jax.shipping import from_run as shipping
+
+    artifact = shipping.from_run(workdir)
+    dataset = shipping.dataset_of(artifact, None)
+    measured = {}
+    for precision in precisions:
+        rounded = shipping.measured(artifact.at(precision), dataset)
+        size = len(artifacts.encode(rounded))
+        measured[precision] = {"bytes": size, "accuracy": rounded.accuracy["accuracy"]}
+    return measured
 
 
 def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathlib.Path:

@@ -21,7 +21,7 @@ from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
-from experiments.tables import tuning
+from experiments.tables import reduced
 from smh_jax import config as configs
 from smh_jax import data, models
 from smh_jax.config.config_files import read_config
@@ -391,9 +391,10 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
-    assert tuning.choose({0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
-    with pytest.raises(ValueError, match=r"0\.8, is at the edge"):
-        tuning.choose({0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+    assert reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
+    with pytest.raises(ValueError, match=r"of smh, 0\.8, is at the edge"):
+        reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+    assert set(reduced.rates()) == {row.series for row in catalogue.load("tuning", "reduced").rows}
 
 
 class TestReport:

@@ -1,10 +1,11 @@
 """Rows of the reduced scale: CIFAR ResNets on Fashion-MNIST at 14 x 14 pixels.
 
 Three epochs without augmentation: two minutes of one core for ResNet-8. Every method's learning
-rate is chosen by the same search (`experiments.tables.tuning`), on examples held out of the
-training split, and kept in `reduced_rates.json`.
+rate is the best in the same search (`experiments.tables.tuning`), on examples held out of the
+training split.
 """
 
+import collections
 import functools
 import json
 import pathlib
@@ -14,7 +15,7 @@ from typing import Any
 from experiments.row import Row
 from experiments.tables import kinds
 
-RATES = pathlib.Path(__file__).with_name("reduced_rates.json")
+TUNING = pathlib.Path(__file__).parents[1] / "results" / "tuning_reduced.json"
 EPOCHS = 3.0
 SEEDS = (0, 1, 2)
 
@@ -54,9 +55,7 @@ def row(
     """
     # Clipped for every method, though it is the generated weights that need it.
     changes = {"data.augmentation": "none", "optimizer.clip_norm": 1.0, **(overrides or {})}
-    rate = rates().get(kind) if rate is None else rate
-    if rate is not None:
-        changes["optimizer.learning_rate"] = rate
+    changes["optimizer.learning_rate"] = rates()[kind] if rate is None else rate
     return kinds.row(
         f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS}",
         f"resnet{depth}",
@@ -70,5 +69,25 @@ def row(
 
 @functools.cache
 def rates() -> dict[str, float]:
-    """The learning rate of each of `kinds.KINDS`; until it is chosen, the config's own is used."""
-    return json.loads(RATES.read_text())["learning_rate"] if RATES.exists() else {}
+    """The best learning rate of each kind in the committed results of the experiment 'tuning'.
+
+    Raises:
+        ValueError: if a best rate is at the edge of those tried, where the search must be extended.
+    """
+    tried: dict[str, dict[float, float]] = collections.defaultdict(dict)
+    for result in json.loads(TUNING.read_text())["rows"]:
+        rate = result["settings"]["optimizer.learning_rate"]
+        tried[result["series"]][rate] = result["runs"][0]["test_accuracy"]
+    return {kind: best_rate(kind, accuracies) for kind, accuracies in tried.items()}
+
+
+def best_rate(kind: str, accuracies: Mapping[float, float]) -> float:
+    """The learning rate of the highest accuracy; of equal ones, the smallest.
+
+    Raises:
+        ValueError: if it is the first or last of those tried.
+    """
+    best = max(sorted(accuracies), key=accuracies.__getitem__)
+    if best in (min(accuracies), max(accuracies)):
+        raise ValueError(f"the best rate of {kind}, {best}, is at the edge: extend tuning.FURTHER")
+    return best

@@ -1,7 +1,8 @@
 """The search for the learning rates of the reduced scale: the same for every method.
 
 Trained on 50,000 training examples and judged on the other 10,000, at the smallest size of the
-comparisons. `python -m experiments.choose_rates` takes the best of each method.
+comparisons. The other rows of the reduced scale take the best of each method from the
+committed results, `experiments/results/tuning_reduced.json`.
 """
 
 from experiments.experiment import Experiment
@@ -9,7 +10,7 @@ from experiments.tables import reduced
 from experiments.tables.kinds import KINDS
 
 LEARNING_RATES = (0.2, 0.4, 0.8, 1.6)
-# Where the best was at the edge of these, the search went on.
+# Where the best was at the edge of these, the search was extended.
 FURTHER: dict[str, tuple[float, ...]] = {
     **dict.fromkeys(("smh_fixed_scale", "hash_1", "hash_2", "tensor_train"), (3.2,)),
     "width_multiplier": (3.2, 6.4),
@@ -23,11 +24,6 @@ def rates_of(kind: str) -> tuple[float, ...]:
     return tuple(sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))))
 
 
-def name_of(kind: str, rate: float) -> str:
-    """Of the row that tries a learning rate."""
-    return f"tuning-{kind}-{rate}"
-
-
 def experiment(scale: str) -> Experiment:
     """Every method at every rate, at the scale 'reduced' alone: the paper's recipes have theirs."""
     rows = []
@@ -37,7 +33,7 @@ def experiment(scale: str) -> Experiment:
         rows += [
             reduced.row(
                 kind,
-                name=name_of(kind, rate),
+                name=f"tuning-{kind}-{rate}",
                 size=size,
                 width=width,
                 rate=rate,
@@ -55,15 +51,3 @@ def experiment(scale: str) -> Experiment:
         plot="rates",
         measure="accuracy on held-out training examples",
     )
-
-
-def choose(accuracies: dict[float, float]) -> float:
-    """The learning rate of the highest accuracy; of equal ones, the smallest.
-
-    Raises:
-        ValueError: if it is the first or last of those tried.
-    """
-    best = max(sorted(accuracies), key=accuracies.__getitem__)
-    if best in (min(accuracies), max(accuracies)):
-        raise ValueError(f"the best rate, {best}, is at the edge of those tried")
-    return best
