@@ -116,7 +116,7 @@ class Job:
         listed = ", ".join(
             f"{name}: {there!r} there, {here!r} here"
             for name, (there, here) in changed.items()
-            if name not in _PLACES
+            if name not in _PLACES and not (self.row.convert_from and _is_of_training(name))
         )
         if listed:
             raise CorruptResultError(f"{self.result_path} is of another configuration ({listed})")
@@ -128,6 +128,11 @@ class Job:
             number += 1
         self.workdir.rename(kept)
         return kept
+
+
+def _is_of_training(field: str) -> bool:
+    """Whether a field says how a model is trained, which for a conversion changes nothing."""
+    return not field.startswith(("model.", "method.", "data."))
 
 
 def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] | None) -> list[Job]:
