@@ -31,7 +31,7 @@ _X_LABELS = {
 
 def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
     """Draws an experiment into `path` with the endings .png and .svg."""
-    views = [view for view in experiment.shown if view.kind not in ("errors", "text")]
+    views = [view for view in experiment.shown if view.kind != "errors"]
     columns = min(2, len(views))
     rows = math.ceil(len(views) / columns)
     with matplotlib.rc_context(_STYLE):
@@ -129,8 +129,8 @@ def _differences(axes: Axes, claims: tuple[Claim, ...], records: tuple[Record, .
     found = [(claim.text, difference(claim, records)) for claim in claims]
     found = [(text, value) for text, value in found if value is not None]
     axes.barh(
-        range(len(found)), [value.mean for _, value in found], 0.6, color="#bbbbbb", capsize=2.5,
-        xerr=[value.error or 0.0 for _, value in found],
+        range(len(found)), [mean for _, (mean, _) in found], 0.6, color="#bbbbbb", capsize=2.5,
+        xerr=[error or 0.0 for _, (_, error) in found],
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(found)), [text for text, _ in found], fontsize=6, wrap=True)

@@ -177,13 +177,5 @@ def experiment(scale: str) -> Experiment:
                 "after the shorter had been measured on this test set: its rate and length were "
                 "not chosen on data held out.",
             ),
-            View(
-                "text",
-                "The generated layers",
-                text="`python -m smh_jax.plot --workdir=runs/reduced/shipping-scratch/seed0 "
-                "--dpi=100`, of which these are copies: no layer is of low rank; the matrix of all "
-                "of them is.\n\n![Singular values](fashion_mnist_spectra.png)\n\n"
-                "![The tiled matrix](fashion_mnist_matrix.png)",
-            ),
         ),
     )
