@@ -1,5 +1,6 @@
 """The benchmarks run, their files hold what they say, and the README is made from them."""
 
+import functools
 import json
 
 import pytest
@@ -12,6 +13,13 @@ from smh_jax import cli
 IN_PROCESSES = ("start_up", "scaling")
 
 
+@functools.cache
+def measured(name) -> dict:
+    """Rows of the last small case, compiled once for all tests."""
+    case = run.BENCHMARKS[name].small_cases[-1]
+    return {case: run.BENCHMARKS[name].measure(case, 1)}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -20,9 +28,8 @@ IN_PROCESSES = ("start_up", "scaling")
     ],
 )
 def test_every_benchmark_runs(name, tmp_path):
-    benchmark = run.BENCHMARKS[name]
-    results = {case: benchmark.measure(case, 1) for case in benchmark.small_cases[-1:]}
-    rows = [row for rows in results.values() for row in rows]
+    benchmark, results = run.BENCHMARKS[name], measured(name)
+    (rows,) = results.values()
     assert rows
     for key, _, form in benchmark.columns:
         values = [row[key] for row in rows if row.get(key) is not None]
@@ -36,11 +43,31 @@ def test_every_benchmark_runs(name, tmp_path):
 
 
 def test_ratios_are_of_the_reference():
-    rows = {row["method"]: row for row in run.BENCHMARKS["training_step"].measure(
-        "cifar_resnet8:8:4:20000", 3)}  # fmt: skip
-    assert rows["dense"]["ratio"] == 1.0
-    assert rows["smh"]["ratio"] != 1.0
-    assert rows["smh"]["examples_per_second"] == pytest.approx(4 / rows["smh"]["seconds"])
+    (rows,) = measured("training_step").values()
+    by_method = {row["method"]: row for row in rows}
+    dense, smh = by_method["dense"], by_method["smh"]
+    assert dense["ratio"] == 1.0
+    # Of a single step.
+    assert smh["ratio"] == pytest.approx(smh["seconds"] / dense["seconds"])
+    assert smh["examples_per_second"] == pytest.approx(smh["batch_size"] / smh["seconds"])
+
+
+@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling"])
+def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch):
+    content = json.loads((run.RESULTS / f"{name}.json").read_text())
+    results = {case: entry["rows"] for case, entry in content["cases"].items()}
+    benchmark = run.BENCHMARKS[name]
+    assert benchmark.table(results) in (run.RESULTS / f"{name}.md").read_text()
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    plots.draw(benchmark.plot, results, run.RESULTS)
+    methods = {row["method"] for rows in results.values() for row in rows}
+    if name == "materialize":
+        labels = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
+    else:
+        labels = {text.get_text() for text in figures[0].legends[0].get_texts()}
+        methods -= {benchmark.plot.without}
+    assert labels == methods
 
 
 def fake_benchmark(value):
