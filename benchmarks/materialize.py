@@ -64,19 +64,19 @@ def measure(case: str, repeats: int) -> list[Row]:
     # Neither the initial values nor the resolution matter to what is measured.
     manifest = Manifest.from_model(model, (1, 224, 224, 3), measure=False)
     params = manifest.tree({t.name: jnp.zeros(t.shape, t.dtype) for t in manifest.tensors})
-    made = {
+    compared = {
         label: methods.create(name, manifest, target_size=int(target_size), **options)
         for label, (name, options) in METHODS.items()
     }
-    programs = {LIMIT: bare_products(made["smh"]), COPY: memory_copy(manifest.num_hashed)}
-    for label, method in made.items():
+    programs = {LIMIT: bare_products(compared["smh"]), COPY: memory_copy(manifest.num_hashed)}
+    for label, method in compared.items():
         programs[label] = passes(method, method.init(jax.random.key(0), params))
     rows: list[Row] = [
         {
             "model": model_name,
             "target_size": int(target_size),
             "method": label,
-            "num_variables": made[label].num_variables if label in made else None,
+            "num_variables": compared[label].num_variables if label in compared else None,
         }
         for label in programs
     ]

@@ -57,18 +57,18 @@ def measure_here(case: str, repeats: int) -> list[Row]:
     model_name, *numbers = case.split(":")
     side, batch_size, target_size = map(int, numbers)
     model, manifest = steps.create(model_name, side)
-    made = {
+    compared = {
         "dense": methods.create("dense", manifest),
         "smh": methods.create("smh", manifest, target_size=target_size),
     }
-    timed = steps.time_steps(model_name, model, made, side, batch_size, repeats)
+    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
     return [
         {
             "model": model_name,
             "batch_size": batch_size,
             "devices": jax.device_count(),
             "method": label,
-            "num_variables": made[label].num_variables,
+            "num_variables": compared[label].num_variables,
             "seconds": statistics.median(training.seconds),
             "all_reduced_bytes": all_reduced_bytes(training.compiled.as_text()),
         }

@@ -3,7 +3,7 @@
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
 families, and of the largest batches that fit; nothing is run. Hours on two CPU cores, in order of
 importance; it can be stopped at any time and resumes from what benchmarks/results/tpu_compile.json
-holds. Writes that and tpu_compile.md beside it; --report writes the report alone.
+holds. Writes that and tpu_compile.md alongside it; --report writes the report alone.
 """
 
 import os
@@ -53,7 +53,7 @@ LARGEST = {
     "b2": (2_000_000, 7_900_000),
     **dict.fromkeys(("b3", "b4", "b5", "b6"), (2_000_000, 9_300_000)),
 }
-# Batches per core from which the largest is predicted, small beside what fits.
+# Batches per core from which the largest is predicted, small compared with what fits.
 _PROBES = {"b0": (64, 128), "b1": (64, 128), "b2": (32, 64), "b3": (32, 64)}
 _SMALL_PROBES = (8, 16)
 _STEP = 8
@@ -160,7 +160,7 @@ def report(rows: Rows) -> str:
         "per second that they imply are the compiler's estimates, without collectives and input; "
         "they serve to compare steps with each other, not with measurements. Nor does it estimate "
         "gathers, sorts and scatters, of which hashes are made: theirs are lower bounds, with the "
-        "number of elements that are gathered and scattered beside them.\n"
+        "number of elements that are gathered and scattered alongside them.\n"
         "`python -m benchmarks.tpu_compile` compiles what is missing.",
         "## EfficientNet-B2 (the paper's Table 1)\n\n" + _table1_report(rows),
         "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"

@@ -28,22 +28,22 @@ def measure(case: str, repeats: int) -> list[Row]:
     side, batch_size, target_size, *more = map(int, numbers)
     labels = TABLE_1 if case.endswith(":table1") else tuple(METHODS)
     model, manifest = steps.create(model_name, side)
-    made: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
+    compared: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
     for label in labels:
         name, options = METHODS[label]
-        made[label] = methods.create(name, manifest, target_size=target_size, **options)
+        compared[label] = methods.create(name, manifest, target_size=target_size, **options)
     for size in more:
-        made[f"smh at {size / manifest.num_weights:.0%}"] = methods.create(
+        compared[f"smh at {size / manifest.num_weights:.0%}"] = methods.create(
             "smh", manifest, target_size=size
         )
-    timed = steps.time_steps(model_name, model, made, side, batch_size, repeats)
+    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
     return [
         {
             "model": model_name,
             "side": side,
             "batch_size": batch_size,
             "method": label,
-            "num_variables": made[label].num_variables,
+            "num_variables": compared[label].num_variables,
             "seconds": seconds,
             "milliseconds": 1e3 * seconds,
             "examples_per_second": batch_size / seconds,

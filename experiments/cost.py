@@ -1,4 +1,4 @@
-"""What a run costs before it is made: steps, and hours on the device that it is meant for."""
+"""What a run costs before it is trained: steps, and hours on the device that it is meant for."""
 
 import collections
 import dataclasses

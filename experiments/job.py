@@ -61,8 +61,8 @@ class Job:
         """The file that is written when the run is complete."""
         return self.workdir / ("conversion.json" if self.row.convert_from else "result.json")
 
-    def beside(self, ending: str, process_id: int = 0) -> pathlib.Path:
-        """A file beside the folder of the run, for one of its processes.
+    def file_alongside(self, ending: str, process_id: int = 0) -> pathlib.Path:
+        """A file alongside the folder of the run, for one of its processes.
 
         Args:
             ending: 'log' (what the process printed) or 'lock'.
@@ -122,7 +122,7 @@ class Job:
             raise CorruptResultError(f"{self.result_path} is of another configuration ({listed})")
 
     def set_aside(self) -> pathlib.Path:
-        """Renames the whole folder to the first free name beside it; the run starts anew."""
+        """Renames the whole folder to the first free name alongside it; the run starts anew."""
         number = 1
         while (kept := self.workdir.with_name(f"{self.workdir.name}.set-aside-{number}")).exists():
             number += 1

@@ -153,7 +153,7 @@ def _bars(axes: Axes, trained: list[Record]) -> None:
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
     if trained:
-        # The differences are small beside the accuracies.
+        # The differences are small compared with the accuracies.
         low = min(record.mean - _error(record) for record in trained)
         high = max(record.mean + _error(record) for record in trained)
         margin = max(0.5, 0.3 * (high - low))

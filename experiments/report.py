@@ -1,4 +1,4 @@
-"""Reports an experiment: a Markdown table, CSV and a picture, the paper's numbers beside ours.
+"""Reports an experiment: a Markdown table, CSV and a picture, the paper's numbers alongside ours.
 
     python -m experiments.report table1 --workdir=runs/paper
     python -m experiments.report table1

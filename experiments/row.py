@@ -1,6 +1,6 @@
 """A row of a table or figure: a config, what is changed in it, and the number that the paper gives.
 
-Rows are data. `experiments.run` trains them, `experiments.report` sets their results beside the
+Rows are data. `experiments.run` trains them, `experiments.report` sets their results alongside the
 paper's numbers.
 """
 

@@ -3,21 +3,44 @@
 import functools
 import json
 
+import jax
 import pytest
 
-from benchmarks import plots, readme, run, scaling
+from benchmarks import materialize, plots, readme, run, scaling, training_step
 from benchmarks.benchmark import Benchmark
-from smh_jax import cli
+from smh_jax import Manifest, cli, methods, models
 
 # These start processes, which import and compile everything anew.
 IN_PROCESSES = ("start_up", "scaling")
 
 
-@functools.cache
-def measured(name) -> dict:
-    """Rows of the last small case, compiled once for all tests."""
-    case = run.BENCHMARKS[name].small_cases[-1]
-    return {case: run.BENCHMARKS[name].measure(case, 1)}
+# Of the methods that are compared, those that are compiled here.
+FEW = ("smh", "2 hashes")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """A function of a benchmark's name that gives the rows of its last small case."""
+
+    @functools.cache
+    def measure(name):
+        case = run.BENCHMARKS[name].small_cases[-1]
+        return {case: run.BENCHMARKS[name].measure(case, 1)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (materialize, training_step):
+            patch.setattr(module, "METHODS", {label: module.METHODS[label] for label in FEW})
+        yield measure
+
+
+def test_every_method_that_is_compared_exists():
+    model = models.create("cifar_resnet8", num_classes=10)
+    manifest = Manifest.from_model(model, (1, 8, 8, 3), measure=False)
+    assert set(training_step.TABLE_1) <= set(training_step.METHODS) < set(materialize.METHODS)
+    for name, options in materialize.METHODS.values():
+        method = methods.create(name, manifest, target_size=20_000, **options)
+        params = jax.eval_shape(method.materialize, method.abstract_variables)
+        assert sum(leaf.size for leaf in jax.tree.leaves(params)) == manifest.num_weights
 
 
 @pytest.mark.parametrize(
@@ -27,7 +50,7 @@ def measured(name) -> dict:
         for name in run.BENCHMARKS
     ],
 )
-def test_every_benchmark_runs(name, tmp_path):
+def test_every_benchmark_runs(name, measured, tmp_path):
     benchmark, results = run.BENCHMARKS[name], measured(name)
     (rows,) = results.values()
     assert rows
@@ -42,7 +65,7 @@ def test_every_benchmark_runs(name, tmp_path):
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ratios_are_of_the_reference():
+def test_ratios_are_of_the_reference(measured):
     (rows,) = measured("training_step").values()
     by_method = {row["method"]: row for row in rows}
     dense, smh = by_method["dense"], by_method["smh"]
@@ -61,13 +84,13 @@ def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monke
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
     plots.draw(benchmark.plot, results, run.RESULTS)
-    methods = {row["method"] for rows in results.values() for row in rows}
+    compared = {row["method"] for rows in results.values() for row in rows}
     if name == "materialize":
         labels = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
     else:
         labels = {text.get_text() for text in figures[0].legends[0].get_texts()}
-        methods -= {benchmark.plot.without}
-    assert labels == methods
+        compared -= {benchmark.plot.without}
+    assert labels == compared
 
 
 def fake_benchmark(value):

@@ -113,6 +113,8 @@ def test_every_row_resolves(name, scale):
     assert experiment.name == name
     assert experiment.scale == scale
     for row in experiment.rows:
+        # What one process can use of a machine; a slice of several hosts is asked for as such.
+        assert row.resources.get("TPU", 0) <= 4
         config = row.read_config(0)
         size = row.paper.size if row.paper else None
         if scale == "paper" and size and config.method.target_size:
@@ -538,7 +540,7 @@ def test_an_exit_code_is_an_outcome(tmp_path):
     assert outcome(job, 0).message == f"exit code 0, but {job.result_path} is missing"
     finish(job)
     assert outcome(job, 0) == Outcome(job)
-    job.beside("log", 3).write_text("first\nlast\n")
+    job.file_alongside("log", 3).write_text("first\nlast\n")
     assert outcome(job, 1, process_id=3).message == "exit code 1: last"
     assert outcome(job, 1).message == "exit code 1: it printed nothing"
 

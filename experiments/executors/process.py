@@ -66,7 +66,7 @@ def start(
             os.sched_setaffinity(0, cores)
 
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(job.beside("lock", process_id).open("w"))
+        lock = stack.enter_context(job.file_alongside("lock", process_id).open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -74,7 +74,7 @@ def start(
         if job.row.convert_from and not job.result_path.exists():
             # What an interrupted conversion has left cannot be resumed, and it wants a new folder.
             shutil.rmtree(job.workdir, ignore_errors=True)
-        log = stack.enter_context(job.beside("log", process_id).open("a"))
+        log = stack.enter_context(job.file_alongside("log", process_id).open("a"))
         return subprocess.Popen(
             [sys.executable, *job.command()[1:], *flags],
             cwd=ROOT,
@@ -92,7 +92,7 @@ def outcome(job: Job, code: int, process_id: int = 0) -> Outcome:
     if code == INTERRUPTED:
         return Outcome(job, interrupted=True)
     if code:
-        log = job.beside("log", process_id)
+        log = job.file_alongside("log", process_id)
         return Outcome(job, f"exit code {code}: {_last_line(log)}")
     if not job.result_path.exists():
         return Outcome(job, f"exit code 0, but {job.result_path} is missing")
