@@ -656,10 +656,10 @@ ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02}
 
 
 @functools.cache
-def measured(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
-    """Measuring initializers takes most of the time, and is the same for each base model."""
+def manifest_of(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
+    """Without the initial values, which change no size."""
     model = models.create(name, num_classes=num_classes, **dict(options))
-    return Manifest.from_model(model, shape, hashed)
+    return Manifest.from_model(model, shape, hashed, measure=False)
 
 
 def check_sizes(experiment: Experiment) -> None:
@@ -670,7 +670,7 @@ def check_sizes(experiment: Experiment) -> None:
         info = data.describe(
             config.data.name, None, config.data.image_size, config.data.preprocessing
         )
-        manifest = measured(
+        manifest = manifest_of(
             config.model.name, options, config.method.hashed, info.num_classes,
             (1, *info.image_shape),
         )  # fmt: skip

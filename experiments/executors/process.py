@@ -1,13 +1,10 @@
 """A job's process: its log, its lock, and its end if whoever started it is lost."""
 
 import contextlib
-import ctypes
 import dataclasses
 import fcntl
-import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +15,16 @@ from experiments.row import ROOT
 # Exit code of a run that was told to end before it was complete (EX_TEMPFAIL of sysexits.h): the
 # same command resumes it.
 INTERRUPTED = 75
-_PR_SET_PDEATHSIG = 1
+# Asks for the signal at the starter's end, takes the cores and becomes the job. Done by the process
+# itself: to run code between fork and exec is not safe in a starter whose JAX has threads.
+_LAUNCH = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if sys.argv[1]:
+    os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +64,6 @@ def start(
         wait: for the lock if another process holds it; without, None is returned.
     """
     job.workdir.parent.mkdir(parents=True, exist_ok=True)
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if cores:
-            os.sched_setaffinity(0, cores)
-
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(job.file_alongside("lock", process_id).open("w"))
         try:
@@ -76,14 +75,16 @@ def start(
             shutil.rmtree(job.workdir, ignore_errors=True)
         log = stack.enter_context(job.file_alongside("log", process_id).open("a"))
         return subprocess.Popen(
-            [sys.executable, *job.command()[1:], *flags],
+            [
+                *(sys.executable, "-c", _LAUNCH, ",".join(map(str, cores))),
+                *(*job.command()[1:], *flags),
+            ],
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=(lock.fileno(),),
             # An interrupt from the keyboard is for the runner, which tells its jobs.
             start_new_session=True,
-            preexec_fn=prepare,
         )
 
 
