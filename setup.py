@@ -58,7 +58,7 @@ setup(
         "onnx": ONNX_REQUIRES,
         "benchmark": BENCHMARK_REQUIRES,
         "plot": PLOT_REQUIRES,
-        "ray": ["ray>=2.40"],
+        "ray": ["ray>=2.60"],
         # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],
         "test": TEST_REQUIRES,

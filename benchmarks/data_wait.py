@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import steps
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Benchmark, Row
 from smh_jax import data, methods
 from smh_jax.data.catalogue import Normalization, Split
 from smh_jax.training import parallel
@@ -42,7 +42,7 @@ def measure(case: str, repeats: int) -> list[Row]:
     alone = _throughput(itertools.islice(batches, _WARM_UP + _ROUND * repeats), batch_size)
     model, manifest = steps.create(model_name, side, channels)
     method = methods.create("smh", manifest, target_size=int(target_size))
-    state, step = steps.build(model, method, side, channels)
+    state, step = steps.initial_state_and_step(model, method, side, channels)
     state = parallel.replicate(state)
     on_devices = parallel.to_devices(batches)
     batch, waited, marks = next(on_devices), [], []
@@ -77,7 +77,7 @@ def _throughput(batches, batch_size: int) -> float:
     return count * batch_size / (time.perf_counter() - begin)
 
 
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="data_wait",
     question="Does a training wait for its data?",
     cases=(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps, timing
-from benchmarks.piece import Piece, Results, Row
+from benchmarks.benchmark import Benchmark, Curves, Row
 from smh_jax import methods
 from smh_jax.shipping import on_the_fly
 
@@ -70,27 +70,7 @@ def _label(blocks: int) -> str:
     return "on the fly" if blocks == 1 else f"on the fly, {blocks} blocks"
 
 
-def plot(results: Results, path) -> None:
-    """Latency and memory against the compression ratio, per model."""
-    from benchmarks import plots
-
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for rows in results.values():
-        for row in rows:
-            for title, key in (("latency", "ratio"), ("memory", "memory_ratio")):
-                panel = panels.setdefault(f"{row['model']}: {title}", {})
-                panel.setdefault(row["method"], []).append((row["compression"], row[key]))
-    plots.curves(
-        panels,
-        path,
-        x="compression: weights / variables",
-        y=["multiples of the unpacked form"] * len(panels),
-        line=1.0,
-        options={"xscale": "log"},
-    )
-
-
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="inference",
     question="What does it cost not to hold the weights, for one image?",
     cases=(
@@ -111,5 +91,14 @@ PIECE = Piece(
         ("temporary_mib", "temporaries, MiB", ".1f"),
         ("memory_ratio", "memory x unpacked", ".2f"),
     ),
-    plot=plot,
+    plot=Curves(
+        x="compression",
+        x_label="compression: weights / variables",
+        measures=(
+            ("{model}: latency", "ratio", "multiples of the unpacked form"),
+            ("{model}: memory", "memory_ratio", "multiples of the unpacked form"),
+        ),
+        line=1.0,
+        log=True,
+    ),
 )

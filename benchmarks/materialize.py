@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing, training_step
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Bars, Benchmark, Row
 from smh_jax import Manifest, methods, models
 
 METHODS = training_step.METHODS | {
@@ -64,19 +64,19 @@ def measure(case: str, repeats: int) -> list[Row]:
     # Neither the initial values nor the resolution matter to what is measured.
     manifest = Manifest.from_model(model, (1, 224, 224, 3), measure=False)
     params = manifest.tree({t.name: jnp.zeros(t.shape, t.dtype) for t in manifest.tensors})
-    made = {
+    compared = {
         label: methods.create(name, manifest, target_size=int(target_size), **options)
         for label, (name, options) in METHODS.items()
     }
-    programs = {LIMIT: bare_products(made["smh"]), COPY: memory_copy(manifest.num_hashed)}
-    for label, method in made.items():
+    programs = {LIMIT: bare_products(compared["smh"]), COPY: memory_copy(manifest.num_hashed)}
+    for label, method in compared.items():
         programs[label] = passes(method, method.init(jax.random.key(0), params))
     rows: list[Row] = [
         {
             "model": model_name,
             "target_size": int(target_size),
             "method": label,
-            "num_variables": made[label].num_variables if label in made else None,
+            "num_variables": compared[label].num_variables if label in compared else None,
         }
         for label in programs
     ]
@@ -95,22 +95,7 @@ def measure(case: str, repeats: int) -> list[Row]:
     return rows
 
 
-def plot(results, path) -> None:
-    """Forward + backward in multiples of the bare products, a group of bars per model."""
-    from benchmarks import plots
-
-    plots.bars(
-        results,
-        path,
-        label="method",
-        value="forward_backward_ratio",
-        title="Generating all weights, forward + backward",
-        axis="multiples of the bare matrix products",
-        line=1.0,
-    )
-
-
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="materialize",
     question="What does it cost to generate all weights?",
     cases=(
@@ -130,5 +115,10 @@ PIECE = Piece(
         ("forward_backward_ratio", "x products", ".2f"),
         ("forward_backward_temporary_mib", "temporary MiB", ".0f"),
     ),
-    plot=plot,
+    plot=Bars(
+        value="forward_backward_ratio",
+        title="Generating all weights, forward + backward",
+        label="multiples of the bare matrix products",
+        line=1.0,
+    ),
 )

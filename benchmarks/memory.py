@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Benchmark, Row
 from smh_jax import methods
 from smh_jax.shipping import on_the_fly
 from smh_jax.training import parallel
@@ -23,7 +23,7 @@ def measure(case: str, repeats: int) -> list[Row]:
         ("smh", methods.create("smh", manifest, target_size=target_size)),
         ("smh, 4 blocks", methods.create("smh", manifest, target_size=target_size, blocks=4)),
     ):
-        state, step = steps.build(model, method, side)
+        state, step = steps.initial_state_and_step(model, method, side)
         training = _peak(step.lower(parallel.replicate(state), _one_device(batch)))
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
         if label == "dense":
@@ -66,7 +66,7 @@ def _peak(lowered) -> dict[str, int]:
     return sizes | {"peak": sum(sizes.values())}
 
 
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="memory",
     question="How much memory do training and inference take, and how large is what is kept?",
     cases=(

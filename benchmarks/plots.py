@@ -1,100 +1,75 @@
-"""Plots of benchmark results."""
+"""Pictures of benchmark results."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-from benchmarks.piece import Results
+from benchmarks.benchmark import Bars, Curves, Results
 
 
-def bars(
-    results: Results,
-    path: pathlib.Path,
-    *,
-    label: str,
-    value: str,
-    title: str,
-    axis: str,
-    line: float | None = None,
-) -> None:
-    """A group of bars per case, one bar per row: its key `value`, named by its key `label`."""
-    names = list(dict.fromkeys(row[label] for rows in results.values() for row in rows))
-    figure, axes = plt.subplots(figsize=(2 + 1.6 * len(results), 4.5))
+def draw(plot: Curves | Bars, results: Results, path: pathlib.Path) -> None:
+    """Draws results into a PNG file."""
+    with matplotlib.rc_context({"savefig.bbox": "tight"}):
+        figure = _bars(plot, results) if isinstance(plot, Bars) else _curves(plot, results)
+        figure.savefig(path, dpi=110)
+
+
+def _bars(plot: Bars, results: Results) -> Figure:
+    names = list(dict.fromkeys(row["method"] for rows in results.values() for row in rows))
+    figure = Figure(figsize=(2 + 1.6 * len(results), 4.5))
+    axes = figure.subplots()
     width = 0.85 / len(names)
     for index, name in enumerate(names):
-        positions, heights = [], []
-        for position, rows in enumerate(results.values()):
-            for row in rows:
-                if row[label] == name and row.get(value) is not None:
-                    positions.append(position + (index - (len(names) - 1) / 2) * width)
-                    heights.append(row[value])
-        axes.bar(positions, heights, width, label=name)
-    if line is not None:
-        axes.axhline(line, color="black", linewidth=0.8, linestyle="--")
+        points = [
+            (position + (index - (len(names) - 1) / 2) * width, row[plot.value])
+            for position, rows in enumerate(results.values())
+            for row in rows
+            if row["method"] == name and row.get(plot.value) is not None
+        ]
+        axes.bar(*zip(*points, strict=True), width, label=name)
+    _compare(axes, plot.line)
     axes.set_xticks(range(len(results)), [case.replace(":", "\n") for case in results], fontsize=7)
-    axes.set_ylabel(axis)
-    axes.set_title(title)
+    axes.set(ylabel=plot.label, title=plot.title)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    return figure
 
 
-def curves(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
-    path: pathlib.Path,
-    *,
-    x: str,
-    y: Sequence[str],
-    line: float | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> None:
-    """Panels side by side, each with named curves of points (x, y).
-
-    Args:
-        panels: curves by name, by the panel's title.
-        path: of the file.
-        x, y: labels of the axes; y one per panel.
-        line: height of a line to compare with.
-        options: of every panel's axes, as `Axes.set` takes them.
-    """
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
-    # A curve has its colour in every panel.
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    for (title, lines), axes, y_label in zip(panels.items(), all_axes[0], y, strict=True):
-        for name, points in lines.items():
-            axes.plot(
-                *zip(*sorted(points), strict=True),
-                marker="o",
-                markersize=4,
-                color=f"C{names.index(name)}",
-                label=name,
+def _curves(plot: Curves, results: Results) -> Figure:
+    panels: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    for rows in results.values():
+        for row in rows:
+            for title, key, y_label in plot.measures:
+                if row["method"] != plot.without:
+                    panel = panels.setdefault((title.format(**row), y_label), {})
+                    panel.setdefault(row["method"], []).append((row[plot.x], row[key]))
+    figure = Figure(figsize=(5 * len(panels), 4), layout="tight")
+    # A curve has its color in every panel.
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    handles: dict[str, Any] = {}
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ((title, y_label), curves), axes in zip(panels.items(), all_axes, strict=True):
+        for name, points in curves.items():
+            (handles[name],) = axes.plot(
+                *zip(*sorted(points), strict=True), "o-", ms=4, color=f"C{names.index(name)}"
             )
-        if line is not None:
-            axes.axhline(line, color="black", linewidth=0.8, linestyle="--")
-        axes.set(xlabel=x, ylabel=y_label, title=title, **(options or {}))
+        _compare(axes, plot.line)
+        axes.set(xlabel=plot.x_label, ylabel=y_label, title=title)
+        axes.set_xscale("log" if plot.log else "linear")
         # What was measured, in plain numbers, on logarithmic axes too.
-        ticks = sorted({round(x, 1) for points in lines.values() for x, _ in points})
+        ticks = sorted({round(x, 1) for points in curves.values() for x, _ in points})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
     # Below, where it hides no curve.
-    named = {
-        name: handle
-        for axes in all_axes[0]
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
     figure.legend(
-        named.values(), named, fontsize=8, ncols=len(named), loc="upper center",
+        handles.values(), handles, fontsize=8, ncols=len(handles), loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
     )  # fmt: skip
-    _save(figure, path)
+    return figure
 
 
-def _save(figure: Any, path: pathlib.Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
+def _compare(axes: Any, height: float | None) -> None:
+    if height is not None:
+        axes.axhline(height, color="black", linewidth=0.8, linestyle="--")

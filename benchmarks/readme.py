@@ -10,47 +10,50 @@ import re
 
 from absl import flags
 
-from benchmarks.piece import Row
+from benchmarks.benchmark import Row
+from experiments import markdown
 from smh_jax import cli
+from smh_jax.config.files import write_text
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = flags.DEFINE_string("readme", str(ROOT / "README.md"), "File to rewrite.")
 RESULTS = flags.DEFINE_string("results", str(ROOT / "benchmarks" / "results"), "What to read.")
 CHECK = flags.DEFINE_bool("check", False, "Change nothing; fail if the README is out of date.")
 
+METHODS = ("smh", "smh, 4 blocks", "1 hash", "2 hashes", "10 hashes")
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 
 
 def section(results: pathlib.Path) -> str:
     """The Markdown text of the results that are there."""
     parts = []
-    for title, name, wanted in (
+    for title, name, key in (
         ("Generating all weights, forward + backward, in multiples of the bare matrix products",
-         "materialize", ("smh", "smh, 4 blocks", "1 hash", "2 hashes", "10 hashes")),
-        ("Training step, in multiples of dense",
-         "training_step", ("smh", "smh, 4 blocks", "1 hash", "2 hashes", "10 hashes")),
+         "materialize", "forward_backward_ratio"),
+        ("Training step, in multiples of dense", "training_step", "ratio"),
     ):  # fmt: skip
-        key = {"materialize": "forward_backward_ratio", "training_step": "ratio"}[name]
-        cases = _cases(results, name)
-        if cases:
-            table = _wide(cases, key, wanted)
+        lines = []
+        for rows in _cases(results, name).values():
+            values = {row["method"]: f"{row[key]:.2f}" for row in rows}
+            lines.append([_name(rows[0]), *(values.get(method, "") for method in METHODS)])
+        if lines:
+            table = markdown.table(["", *METHODS], lines)
             parts.append(f"{title} (`benchmarks/results/{name}.md`):\n\n{table}")
-    inference = _cases(results, "inference")
-    if inference:
-        lines = [
-            "| one image | target | form | latency x unpacked | memory x unpacked |",
-            "| --- | ---: | --- | ---: | ---: |",
+    lines = [
+        [
+            *(row["model"], f"{row['target_size'] / 1e6:.1f}M", row["method"]),
+            *(f"{row['ratio']:.2f}", f"{row['memory_ratio']:.2f}"),
         ]
-        for rows in inference.values():
-            for row in rows:
-                if row["method"] != "unpacked":
-                    lines.append(
-                        f"| {row['model']} | {row['target_size'] / 1e6:.1f}M | {row['method']} "
-                        f"| {row['ratio']:.2f} | {row['memory_ratio']:.2f} |"
-                    )
+        for rows in _cases(results, "inference").values()
+        for row in rows
+        if row["method"] != "unpacked"
+    ]
+    if lines:
+        headings = ("one image", "target", "form", "latency x unpacked", "memory x unpacked")
         parts.append(
             "Inference that generates weights on the fly, batch 1 "
-            "(`benchmarks/results/inference.md`):\n\n" + "\n".join(lines)
+            "(`benchmarks/results/inference.md`):\n\n"
+            + markdown.table(headings, lines, text=(0, 2))
         )
     return "\n\n".join(parts)
 
@@ -60,16 +63,6 @@ def _cases(results: pathlib.Path, name: str) -> dict[str, list[Row]]:
     if not path.exists():
         return {}
     return {case: entry["rows"] for case, entry in json.loads(path.read_text())["cases"].items()}
-
-
-def _wide(cases: dict[str, list[Row]], key: str, wanted: tuple[str, ...]) -> str:
-    """One line per case and one column per method."""
-    lines = [f"| | {' | '.join(wanted)} |", f"| --- |{' ---: |' * len(wanted)}"]
-    for rows in cases.values():
-        values = {row["method"]: row[key] for row in rows}
-        cells = [f"{values[name]:.2f}" if name in values else "" for name in wanted]
-        lines.append(f"| {_name(rows[0])} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _name(row: Row) -> str:
@@ -98,7 +91,7 @@ def main(_: list[str]) -> None:
     if CHECK.value and after != before:
         raise ValueError(f"{path} is out of date: run python -m benchmarks.readme")
     if not CHECK.value:
-        path.write_text(after)
+        write_text(path, after)
 
 
 if __name__ == "__main__":

@@ -25,20 +25,22 @@ from benchmarks import (
     timing,
     training_step,
 )
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Benchmark, Row
 from smh_jax import cli
+from smh_jax.config.files import write_json, write_text
+from smh_jax.config.names import check_known
 
-PIECES = {
-    piece.name: piece
-    for piece in (
-        *(materialize.PIECE, training_step.PIECE, memory.PIECE, inference.PIECE),
-        *(start_up.PIECE, data_wait.PIECE, scaling.PIECE),
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        *(materialize.BENCHMARK, training_step.BENCHMARK, memory.BENCHMARK, inference.BENCHMARK),
+        *(start_up.BENCHMARK, data_wait.BENCHMARK, scaling.BENCHMARK),
     )
 }
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 # Other commands have flags of these names; tests import several into one process.
-ONLY = flags.DEFINE_list("only", list(PIECES), "Which benchmarks.", allow_override=True)
+ONLY = flags.DEFINE_list("only", list(BENCHMARKS), "Which benchmarks.", allow_override=True)
 CASES = flags.DEFINE_string("cases", "", "Regular expression of the cases; '' is all of them.")
 SMALL = flags.DEFINE_bool("small", False, "Cases of seconds instead, to see that all of it runs.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
@@ -49,30 +51,29 @@ LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 def main(_: list[str]) -> None:
     """Measures, writes and prints."""
     cli.require("matplotlib", "plot")
-    unknown = [name for name in ONLY.value if name not in PIECES]
-    if unknown:
-        raise ValueError(f"--only={unknown[0]} is unknown; the benchmarks are {', '.join(PIECES)}")
+    for name in ONLY.value:
+        check_known(f"--only={name}", name, BENCHMARKS)
     chosen = [
-        (PIECES[name], case)
+        (BENCHMARKS[name], case)
         for name in ONLY.value
-        for case in (PIECES[name].small_cases if SMALL.value else PIECES[name].cases)
+        for case in (BENCHMARKS[name].small_cases if SMALL.value else BENCHMARKS[name].cases)
         if re.search(CASES.value, case)
     ]
     if LIST.value or not chosen:
-        for piece in PIECES.values():
-            print(f"{piece.name}: {piece.question}\n  {' '.join(piece.cases)}")
+        for benchmark in BENCHMARKS.values():
+            print(f"{benchmark.name}: {benchmark.question}\n  {' '.join(benchmark.cases)}")
         if not LIST.value:
             raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
     output = pathlib.Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    for done, (piece, case) in enumerate(chosen):
-        print(f"[{done + 1}/{len(chosen)}{_eta(begin, done, len(chosen))}] {piece.name} {case}")
+    for done, (benchmark, case) in enumerate(chosen):
+        print(f"[{done + 1}/{len(chosen)}{_eta(begin, done, len(chosen))}] {benchmark.name} {case}")
         sys.stdout.flush()
-        write(output, piece, case, piece.measure(case, REPEATS.value), REPEATS.value)
+        write(output, benchmark, case, benchmark.measure(case, REPEATS.value), REPEATS.value)
         jax.clear_caches()
-    for name in dict.fromkeys(piece.name for piece, _ in chosen):
+    for name in dict.fromkeys(benchmark.name for benchmark, _ in chosen):
         print((output / f"{name}.md").read_text())
 
 
@@ -82,26 +83,32 @@ def _eta(begin: float, done: int, total: int) -> str:
     return f", {(time.monotonic() - begin) * (total - done) / done:.0f} s left"
 
 
-def write(output: pathlib.Path, piece: Piece, case: str, rows: list[Row], repeats: int) -> None:
-    """Adds a case's rows to the piece's files."""
-    path = output / f"{piece.name}.json"
+def write(
+    output: pathlib.Path, benchmark: Benchmark, case: str, rows: list[Row], repeats: int
+) -> None:
+    """Adds a case's rows to the benchmark's files."""
+    path = output / f"{benchmark.name}.json"
     content = json.loads(path.read_text()) if path.exists() else {"cases": {}}
-    content["question"] = piece.question
+    content["question"] = benchmark.question
     content["cases"][case] = {"machine": timing.machine(), "repeats": repeats, "rows": rows}
-    order = [*piece.cases, *content["cases"]]
+    order = [*benchmark.cases, *content["cases"]]
     content["cases"] = dict(sorted(content["cases"].items(), key=lambda item: order.index(item[0])))
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
     results = {name: entry["rows"] for name, entry in content["cases"].items()}
     machines = {
         ", ".join(f"{key} {value}" for key, value in entry["machine"].items())
         for entry in content["cases"].values()
     }
-    (output / f"{piece.name}.md").write_text(
-        f"# {piece.question}\n\nMeasured on: {'; '.join(sorted(machines))}. Medians.\n\n"
-        f"{piece.table(results)}\n"
+    write_text(
+        path.with_suffix(".md"),
+        f"# {benchmark.question}\n\nMeasured on: {'; '.join(sorted(machines))}. Medians.\n\n"
+        f"{benchmark.table(results)}\n",
     )
-    if piece.plot is not None:
-        piece.plot(results, output / f"{piece.name}.png")
+    if benchmark.plot is not None:
+        # Matplotlib is loaded only where it is needed.
+        from benchmarks import plots
+
+        plots.draw(benchmark.plot, results, path.with_suffix(".png"))
 
 
 def _use_huge_pages() -> None:

@@ -8,8 +8,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks import timing
-from benchmarks.piece import Piece, Results, Row
+from benchmarks.benchmark import Benchmark, Curves, Row
 from smh_jax.tpu_compiler import hlo
 
 DEVICES = (1, 2, 4, 8)
@@ -58,49 +57,26 @@ def measure_here(case: str, repeats: int) -> list[Row]:
     model_name, *numbers = case.split(":")
     side, batch_size, target_size = map(int, numbers)
     model, manifest = steps.create(model_name, side)
-    made = {
+    compared = {
         "dense": methods.create("dense", manifest),
         "smh": methods.create("smh", manifest, target_size=target_size),
     }
-    batch = steps.batch_of(model_name, side, batch_size)
-    trainings = {
-        label: steps.Training(*steps.build(model, method, side), batch)
-        for label, method in made.items()
-    }
-    seconds = timing.interleaved(trainings, repeats)
+    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
     return [
         {
             "model": model_name,
             "batch_size": batch_size,
             "devices": jax.device_count(),
             "method": label,
-            "num_variables": method.num_variables,
-            "seconds": statistics.median(seconds[label]),
-            "all_reduced_bytes": all_reduced_bytes(trainings[label].compiled.as_text()),
+            "num_variables": compared[label].num_variables,
+            "seconds": statistics.median(training.seconds),
+            "all_reduced_bytes": all_reduced_bytes(training.compiled.as_text()),
         }
-        for label, method in made.items()
+        for label, training in timed.items()
     ]
 
 
-def plot(results: Results, path) -> None:
-    """Step time over one device's, and bytes all-reduced, against the number of devices."""
-    from benchmarks import plots
-
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for rows in results.values():
-        for row in rows:
-            for title, key in (("time of a step", "ratio"), ("all-reduced", "all_reduced_kib")):
-                panel = panels.setdefault(f"{row['model']}: {title}", {})
-                panel.setdefault(row["method"], []).append((row["devices"], row[key]))
-    plots.curves(
-        panels,
-        path,
-        x="devices (on the same cores)",
-        y=["multiples of one device's", "KiB per step"] * len(results),
-    )
-
-
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="scaling",
     question="What do more devices cost at constant total work, and what is all-reduced?",
     cases=("cifar_resnet32:32:128:46415",),
@@ -115,7 +91,14 @@ PIECE = Piece(
         ("ratio", "x one device", ".2f"),
         ("all_reduced_kib", "all-reduced, KiB per step", ",.0f"),
     ),
-    plot=plot,
+    plot=Curves(
+        x="devices",
+        x_label="devices (on the same cores)",
+        measures=(
+            ("{model}: time of a step", "ratio", "multiples of one device's"),
+            ("{model}: all-reduced", "all_reduced_kib", "KiB per step"),
+        ),
+    ),
 )
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """From nothing to the first step: import, trace, compile, and the same with a compilation cache."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import steps
-from benchmarks.piece import Piece, Row
+from benchmarks.benchmark import Benchmark, Row
 from smh_jax import methods
 from smh_jax.training import parallel
 
@@ -33,7 +35,7 @@ def measure(case: str, repeats: int) -> list[Row]:
         ("dense", methods.create("dense", manifest)),
         ("smh", methods.create("smh", manifest, target_size=target_size)),
     ):
-        state, step = steps.build(model, method, side)
+        state, step = steps.initial_state_and_step(model, method, side)
         state = parallel.replicate(state)
         begin = time.perf_counter()
         lowered = step.lower(state, batch)
@@ -59,29 +61,21 @@ def measure(case: str, repeats: int) -> list[Row]:
     return rows
 
 
-class _cache:
+@contextlib.contextmanager
+def _cache(directory: str) -> Iterator[None]:
     """JAX's persistent compilation cache in a directory of its own."""
-
-    _OPTIONS = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-
-    def __init__(self, directory: str):
-        self._values = (directory, 0.0, -1)
-
-    def __enter__(self) -> None:
-        self._before = [getattr(jax.config, option) for option in self._OPTIONS]
-        self._set(self._values)
-
-    def __exit__(self, *_) -> None:
-        self._set(self._before)
-
-    def _set(self, values) -> None:
-        for option, value in zip(self._OPTIONS, values, strict=True):
+    options = {
+        "jax_compilation_cache_dir": directory,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {option: getattr(jax.config, option) for option in options}
+    for values in (options, before):
+        for option, value in values.items():
             jax.config.update(option, value)
         compilation_cache.reset_cache()
+        if values is options:
+            yield
 
 
 def _import_seconds() -> float:
@@ -98,7 +92,7 @@ def _import_seconds() -> float:
     return float(done.stdout)
 
 
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="start_up",
     question="How long does it take until the first training step is done?",
     cases=(

@@ -1,6 +1,7 @@
 """Training steps as the trainer makes them, on random images."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import timing
 from smh_jax import Manifest, methods, models
 from smh_jax.config import OptimizerConfig
 from smh_jax.training import optim, parallel
@@ -27,7 +29,7 @@ def create(model_name: str, side: int, channels: int = 3) -> tuple[nn.Module, Ma
     return model, Manifest.from_model(model, (1, side, side, channels))
 
 
-def build(
+def initial_state_and_step(
     model: nn.Module, method: methods.Method, side: int, channels: int = 3
 ) -> tuple[TrainState, Any]:
     """The first state, unreplicated, and the mapped step, which takes the state's memory."""
@@ -52,18 +54,43 @@ def batch_of(model_name: str, side: int, size: int) -> dict[str, np.ndarray]:
 
 
 class Training:
-    """A training that goes one step further at each call."""
+    """A training that goes one step further at each call.
+
+    Attributes:
+        compiled: the program of a step.
+        seconds: of timed steps.
+    """
 
     def __init__(self, state: TrainState, step: Any, batch: dict[str, Any]):
-        """Compiles the step; `compiled` is the program."""
+        """Compiles the step."""
         self._state = parallel.replicate(state)
         (self._batch,) = parallel.to_devices([batch])
         self.compiled = step.lower(self._state, self._batch).compile()
+        self.seconds: list[float] = []
 
     def __call__(self) -> jax.Array:
         """Takes a step and returns a number that is there when it is done."""
         self._state, measured = self.compiled(self._state, self._batch)
         return measured.loss.total
+
+
+def time_steps(
+    model_name: str,
+    model: nn.Module,
+    methods_by_label: Mapping[str, methods.Method],
+    side: int,
+    batch_size: int,
+    repeats: int,
+) -> dict[str, Training]:
+    """Trainings by each method, with the seconds of interleaved steps."""
+    batch = batch_of(model_name, side, batch_size)
+    trainings = {
+        label: Training(*initial_state_and_step(model, method, side), batch)
+        for label, method in methods_by_label.items()
+    }
+    for label, seconds in timing.interleaved(trainings, repeats).items():
+        trainings[label].seconds = seconds
+    return trainings
 
 
 def tree_bytes(tree: Any) -> int:

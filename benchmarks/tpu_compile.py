@@ -2,8 +2,8 @@
 
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
 families, and of the largest batches that fit; nothing is run. Hours on two CPU cores, in order of
-importance; it can be stopped at any time and goes on with what benchmarks/results/tpu_compile.json
-holds. Writes that and tpu_compile.md beside it; --report writes the report alone.
+importance; it can be stopped at any time and resumes from what benchmarks/results/tpu_compile.json
+holds. Writes that and tpu_compile.md alongside it; --report writes the report alone.
 """
 
 import os
@@ -15,10 +15,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from absl import flags, logging
 
-from experiments import paper
+from experiments import markdown, paper
 from experiments.tables import table1 as table1_rows
 from experiments.tables import table3
 from smh_jax import cli, tpu_compiler
+from smh_jax.config.config_files import read_config
+from smh_jax.config.files import write_text
+from smh_jax.config.names import check_known
 from smh_jax.tpu_compiler.results import number
 
 SECTIONS = ("table1", "table3", "families", "largest")
@@ -37,6 +40,10 @@ _GIB = 2**30
 _EFFICIENTNET = "configs/imagenet_efficientnet.py"
 # Table 1 of the paper: its names of the methods, by ours; and its sizes.
 _TABLE1 = {"smh": "smh", "1 hash": "hash_1", "2 hashes": "hash_2", "10 hashes": "hash_10"}
+_TABLE1_COLUMNS = (
+    *("method", "variables", "memory, GiB", "all-reduced MB", "Mcycles, estimated", "x dense"),
+    *("M gathered, scattered", "samples/s, estimated", "samples/s, paper's measurement"),
+)
 _HASHES = {"1 hash": 1, "2 hashes": 2, "10 hashes": 10}
 # Table 3 of the paper: target sizes by variant.
 TABLE3 = {model.removeprefix("efficientnet_"): sizes for model, sizes in table3.TARGETS.items()}
@@ -46,7 +53,7 @@ LARGEST = {
     "b2": (2_000_000, 7_900_000),
     **dict.fromkeys(("b3", "b4", "b5", "b6"), (2_000_000, 9_300_000)),
 }
-# Batches per core from which the largest is predicted, small beside what fits.
+# Batches per core from which the largest is predicted, small compared with what fits.
 _PROBES = {"b0": (64, 128), "b1": (64, 128), "b2": (32, 64), "b3": (32, 64)}
 _SMALL_PROBES = (8, 16)
 _STEP = 8
@@ -153,8 +160,8 @@ def report(rows: Rows) -> str:
         "per second that they imply are the compiler's estimates, without collectives and input; "
         "they serve to compare steps with each other, not with measurements. Nor does it estimate "
         "gathers, sorts and scatters, of which hashes are made: theirs are lower bounds, with the "
-        "number of elements that are gathered and scattered beside them.\n"
-        "`python -m benchmarks.tpu_compile` goes on with what is missing.",
+        "number of elements that are gathered and scattered alongside them.\n"
+        "`python -m benchmarks.tpu_compile` compiles what is missing.",
         "## EfficientNet-B2 (the paper's Table 1)\n\n" + _table1_report(rows),
         "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"
         + tpu_compiler.table(
@@ -176,36 +183,33 @@ def report(rows: Rows) -> str:
 
 def _table1_report(rows: Rows) -> str:
     dense = rows.get(efficientnet("b2", 0, "dense"))
-    lines = [
-        "| method | variables | memory, GiB | all-reduced MB | Mcycles, estimated | x dense "
-        "| M gathered, scattered | samples/s, estimated | samples/s, paper's measurement |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = []
     for method, target_size, config in table1():
         if (row := rows.get(config)) is None:
             continue
         ratio = row.cycles / dense.cycles if dense and row.cycles else None
-        speed = (
-            paper.find("table1", "efficientnet_b2", _TABLE1[method], target_size).speed
-            if target_size
-            else None
-        )
+        speed = None
+        if target_size:
+            speed = paper.find("table1", "efficientnet_b2", _TABLE1[method], target_size).speed
         lines.append(
-            f"| {method} | {row.num_variables:,} | {number(row.memory_bytes / _GIB)} "
-            f"| {number(row.all_reduced_bytes, 1e6)} | {number(row.cycles, 1e6)} "
-            f"| {number(ratio, digits=3)} "
-            f"| {number(row.irregular, 1e6, 1)} | {number(row.samples_per_second, digits=0)} "
-            f"| {number(speed, digits=0)} |"
+            [
+                method,
+                f"{row.num_variables:,}",
+                number(row.memory_bytes / _GIB),
+                number(row.all_reduced_bytes, 1e6),
+                number(row.cycles, 1e6),
+                number(ratio, digits=3),
+                number(row.irregular, 1e6, 1),
+                number(row.samples_per_second, digits=0),
+                number(speed, digits=0),
+            ]
         )
-    return "\n".join(lines)
+    return markdown.table(_TABLE1_COLUMNS, lines)
 
 
 def _largest_report(rows: Rows) -> str:
     """The largest batch of each variant among those compiled."""
-    lines = [
-        "| variant | variables | largest batch per core | memory, GiB |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+    lines = []
     for variant, targets in LARGEST.items():
         start = at_batch(variant, targets[-1], 0).split(" ")[0] + " --config.data.batch_size"
         tried = sorted(
@@ -213,31 +217,28 @@ def _largest_report(rows: Rows) -> str:
             key=lambda row: row.batch_per_core,
         )
         fitting = [row for row in tried if row.fits]
-        if len(fitting) < 3:
-            continue
-        last = fitting[-1]
-        lines.append(
-            f"| B{variant[1]} | {last.num_variables:,} | {last.batch_per_core} "
-            f"| ~{number(last.memory_bytes / _GIB)} |"
-        )
-    return "\n".join(lines)
+        if len(fitting) >= 3:
+            last = fitting[-1]
+            memory = f"~{number(last.memory_bytes / _GIB)}"
+            size = f"{last.num_variables:,}"
+            lines.append([f"B{variant[1]}", size, str(last.batch_per_core), memory])
+    return markdown.table(["variant", "variables", "largest batch per core", "memory, GiB"], lines)
 
 
 def main(_: list[str]) -> None:
     """Compiles what is missing and writes the report."""
-    unknown = sorted(set(ONLY.value) - set(SECTIONS))
-    if unknown:
-        raise ValueError(f"--only={unknown[0]} must be one of {', '.join(SECTIONS)}")
+    for section in ONLY.value:
+        check_known(f"--only={section}", section, SECTIONS)
     results = tpu_compiler.Results(OUTPUT.value)
-    markdown = pathlib.Path(OUTPUT.value).with_suffix(".md")
+    report_path = pathlib.Path(OUTPUT.value).with_suffix(".md")
 
     def write_report() -> None:
         rows = {name.removesuffix(f" {TOPOLOGY}"): row for name, row in results.rows.items()}
-        markdown.write_text(report(rows))
+        write_text(report_path, report(rows))
 
     def compile_step(config: str, memory_only: bool) -> tpu_compiler.Analysis:
         logging.info("%s%s", config, " (memory only)" if memory_only else "")
-        row = results.add(config, cli.read_config(config), TOPOLOGY, memory_only=memory_only)
+        row = results.add(config, read_config(config), TOPOLOGY, memory_only=memory_only)
         write_report()
         return row
 
@@ -245,7 +246,7 @@ def main(_: list[str]) -> None:
         write_report()
     else:
         compile_all(ONLY.value, compile_step)
-    print(markdown.read_text())
+    print(report_path.read_text())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from benchmarks import steps, timing
-from benchmarks.piece import Piece, Results, Row
+from benchmarks.benchmark import Benchmark, Curves, Row
 from smh_jax import methods
 
 DENSE = "dense"
@@ -28,60 +28,36 @@ def measure(case: str, repeats: int) -> list[Row]:
     side, batch_size, target_size, *more = map(int, numbers)
     labels = TABLE_1 if case.endswith(":table1") else tuple(METHODS)
     model, manifest = steps.create(model_name, side)
-    made: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
+    compared: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
     for label in labels:
         name, options = METHODS[label]
-        made[label] = methods.create(name, manifest, target_size=target_size, **options)
+        compared[label] = methods.create(name, manifest, target_size=target_size, **options)
     for size in more:
-        made[f"smh at {size / manifest.num_weights:.0%}"] = methods.create(
+        compared[f"smh at {size / manifest.num_weights:.0%}"] = methods.create(
             "smh", manifest, target_size=size
         )
-    batch = steps.batch_of(model_name, side, batch_size)
-    trainings = {
-        label: steps.Training(*steps.build(model, method, side), batch)
-        for label, method in made.items()
-    }
-    seconds = timing.interleaved(trainings, repeats)
+    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
     return [
         {
             "model": model_name,
             "side": side,
             "batch_size": batch_size,
             "method": label,
-            "num_variables": method.num_variables,
-            "seconds": statistics.median(seconds[label]),
-            "milliseconds": 1e3 * statistics.median(seconds[label]),
-            "examples_per_second": batch_size / statistics.median(seconds[label]),
-            "ratio": timing.median_ratio(seconds[label], seconds[DENSE]),
+            "num_variables": compared[label].num_variables,
+            "seconds": seconds,
+            "milliseconds": 1e3 * seconds,
+            "examples_per_second": batch_size / seconds,
+            "ratio": timing.median_ratio(training.seconds, timed[DENSE].seconds),
         }
-        for label, method in made.items()
+        for label, training in timed.items()
+        for seconds in (statistics.median(training.seconds),)
     ]
-
-
-def plot(results: Results, path) -> None:
-    """How the overhead falls as the batch grows: a panel per model."""
-    from benchmarks import plots
-
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for rows in results.values():
-        for row in rows:
-            if row["method"] != DENSE:
-                panel = panels.setdefault(f"{row['model']} at {row['side']} pixels", {})
-                panel.setdefault(row["method"], []).append((row["batch_size"], row["ratio"]))
-    plots.curves(
-        panels,
-        path,
-        x="examples per step",
-        y=["seconds per step, multiples of dense"] * len(panels),
-        line=1.0,
-        options={"xscale": "log"},
-    )
 
 
 # ResNet-32 of CIFAR at 10% and, for SMH alone, at 25% of its 464,154 weights.
 _RESNET = "46415:116038"
 
-PIECE = Piece(
+BENCHMARK = Benchmark(
     name="training_step",
     question="How much longer does a training step take than without compression?",
     cases=(
@@ -101,5 +77,12 @@ PIECE = Piece(
         ("examples_per_second", "examples/s", ".1f"),
         ("ratio", "x dense", ".2f"),
     ),
-    plot=plot,
+    plot=Curves(
+        x="batch_size",
+        x_label="examples per step",
+        measures=(("{model} at {side} pixels", "ratio", "seconds per step, multiples of dense"),),
+        without=DENSE,
+        line=1.0,
+        log=True,
+    ),
 )

@@ -1,26 +1,52 @@
 """Claims answered, plainly, by the runs of their rows."""
 
 import math
+import statistics
 
-from experiments.claim import Claim
+from experiments.experiment import Claim
 from experiments.records import Record
 
-# In standard errors of the difference of two means; what is closer, runs of other seeds may turn.
+# In standard errors of the difference: what is closer, runs of other seeds may turn.
 _NOISE = 2.0
 
 
-def answer(claim: Claim, found: tuple[Record, ...]) -> str:
-    """A line of Markdown: the claim, yes or no, and the means, in percent, that say so."""
-    records = {record.name: record for record in found}
-    row, than = records[claim.row], records[claim.than]
+def difference(claim: Claim, records: tuple[Record, ...]) -> tuple[float, float | None] | None:
+    """By how many points the claim's row is better, and the standard error of that.
+
+    There is no error of a single seed, and nothing while one of the rows has no run.
+    """
+    row, than = _rows_of(claim, records)
     if row.mean is None or than.mean is None:
-        return f"{claim.text}: not trained yet."
-    difference = row.mean - than.mean
-    verdict = "**yes**" if difference + claim.margin > 0 else "**no**"
-    numbers = f"{row.mean:.2f} against {than.mean:.2f}, {difference:+.2f}"
+        return None
+    if claim.paired:
+        ours, theirs = (
+            {run["seed"]: 100 * run["test_accuracy"] for run in r.runs} for r in (row, than)
+        )
+        each = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else None
+        return (statistics.fmean(each), error) if each else None
     if row.stddev is None or than.stddev is None:
-        return f"{claim.text}: {verdict}, of a single seed ({numbers})."
+        return row.mean - than.mean, None
     error = math.sqrt(row.stddev**2 / len(row.runs) + than.stddev**2 / len(than.runs))
-    if abs(difference + claim.margin) < _NOISE * error:
+    return row.mean - than.mean, error
+
+
+def answer(claim: Claim, records: tuple[Record, ...]) -> str:
+    """A line of Markdown: the claim, yes or no, and the means, in percent, that say so."""
+    found = difference(claim, records)
+    if found is None:
+        return f"{claim.text}: not trained yet."
+    mean, error = found
+    row, than = _rows_of(claim, records)
+    verdict = "**yes**" if mean + claim.margin > 0 else "**no**"
+    numbers = f"{row.mean:.2f} against {than.mean:.2f}, {mean:+.2f}"
+    if error is None:
+        return f"{claim.text}: {verdict}, of a single seed ({numbers})."
+    if abs(mean + claim.margin) < _NOISE * error:
         verdict += ", but within the noise"
     return f"{claim.text}: {verdict} ({numbers} ± {error:.2f})."
+
+
+def _rows_of(claim: Claim, records: tuple[Record, ...]) -> tuple[Record, Record]:
+    by_name = {record.row.name: record for record in records}
+    return by_name[claim.row], by_name[claim.than]

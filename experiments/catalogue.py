@@ -7,14 +7,14 @@ from experiments.experiment import Experiment
 from smh_jax.config.names import check_known
 
 SCALES = ("reduced", "paper")
-_NAMES = (
-    "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7", "tuning",
-)  # fmt: skip
+# The paper's tables and figures, then what is asked at the reduced scale alone.
+_PAPER = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7")
+_REDUCED = ("tuning", "shipping")
 
 
-def names() -> tuple[str, ...]:
-    """The paper's tables and figures, and the tuning of the reduced scale."""
-    return _NAMES
+def names(scale: str = "reduced") -> tuple[str, ...]:
+    """The experiments of a scale."""
+    return _PAPER if scale == "paper" else (*_PAPER, *_REDUCED)
 
 
 def load(name: str, scale: str) -> Experiment:
@@ -25,9 +25,11 @@ def load(name: str, scale: str) -> Experiment:
         scale: one of `SCALES`.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or one that the scale does not have.
     """
     if name.endswith(".toml"):
         return sweep.load(name)
-    check_known(f"experiment {name!r}, which is no ablation file (.toml),", name, _NAMES)
+    check_known(f"experiment {name!r}, which is no ablation file (.toml),", name, names())
+    if name not in names(scale):
+        raise ValueError(f"--scale={scale} must be 'reduced' for {name}, which is not the paper's")
     return importlib.import_module(f"experiments.tables.{name}").experiment(scale)

@@ -1,7 +1,9 @@
-"""What a run costs before it is made: steps, and hours on the device that it is meant for."""
+"""What a run costs before it is trained: steps, and hours on the device that it is meant for."""
 
+import collections
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 from experiments.job import Job
 from smh_jax import data, models
@@ -19,6 +21,7 @@ _TPU_V3_CHIP = 1.0e9 * 6060 / 16
 # From CIFAR ResNet-8 at 14 x 14 pixels (2.5 million multiply-adds), 1,550 images per second on one
 # core of a server processor.
 _CPU_CORE = 2.5e6 * 1550
+_CONVERSION_HOURS = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +38,32 @@ class Cost:
     device_hours: float
     device: str
 
+    def __str__(self) -> str:
+        """For people."""
+        hours, minutes = self.device_hours, 60 * self.device_hours
+        time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.1f} minutes"
+        return f"{self.steps} steps, about {time} of one {self.device}"
+
+
+def totals(costs: Iterable[Cost]) -> list[Cost]:
+    """The sums by device."""
+    by_device = collections.defaultdict(list)
+    for cost in costs:
+        by_device[cost.device].append(cost)
+    return [
+        Cost(sum(c.steps for c in same), sum(c.device_hours for c in same), device)
+        for device, same in sorted(by_device.items())
+    ]
+
 
 def estimate(job: Job) -> Cost:
     """The cost of a whole run."""
+    if job.row.convert_from:
+        return Cost(steps=0, device_hours=_CONVERSION_HOURS, device="CPU core")
     config = job.config
     info = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
     examples = config.epochs * _EXAMPLES[config.data.name]
-    on_tpu = "TPU" in job.row.resources
+    on_tpu = "TPU" in job.row.resources or job.row.tpu_slice is not None
     per_second = _TPU_V3_CHIP if on_tpu else _CPU_CORE
     multiply_adds = _multiply_adds(
         config.model.name,

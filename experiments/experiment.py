@@ -2,9 +2,47 @@
 
 import collections
 import dataclasses
+import graphlib
 
-from experiments.claim import Claim
 from experiments.row import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """That a row is more accurate than another, which their runs decide (`experiments.answers`).
+
+    Attributes:
+        text: the claim in words.
+        row, than: names of rows.
+        margin: points of accuracy by which `row` may stay below `than`.
+        paired: whether runs are compared seed by seed.
+    """
+
+    text: str
+    row: str
+    than: str
+    margin: float = 0.0
+    paired: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Some rows of an experiment, shown as one table and one panel of its picture.
+
+    Attributes:
+        kind: 'curves' (accuracy against size, a line per series), 'steps' (against steps of
+            training), 'rates' (against learning rate), 'bars' (a group per `group`), 'differences'
+            (what the claims compare), 'precisions' (accuracy against bytes of exports) or
+            'errors' (of conversions; a table alone).
+        title: of the section and the panel; '' for an experiment's only view.
+        rows: names of rows.
+        text: before the table, in Markdown.
+    """
+
+    kind: str
+    title: str = ""
+    rows: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +56,8 @@ class Experiment:
         title: of the table and the picture.
         question: that the rows answer.
         rows: in the order of the report.
-        plot: 'curves' (accuracy against size, a line per series), 'bars' (a group per `group`) or
-            'rates' (accuracy against learning rate).
+        plot: kind of the only view, of all rows, where no `views` are given.
+        views: sections of the report and panels of the picture.
         claims: that the rows decide.
         measure: what the accuracies are of.
     """
@@ -30,22 +68,39 @@ class Experiment:
     question: str
     rows: tuple[Row, ...]
     plot: str = "curves"
+    views: tuple[View, ...] = ()
     claims: tuple[Claim, ...] = ()
     measure: str = "test accuracy"
 
     def __post_init__(self) -> None:
         names = collections.Counter(row.name for row in self.rows)
-        twice = [name for name, number in names.items() if number > 1]
-        if twice:
-            raise ValueError(f"{self.name}: several rows are named {', '.join(twice)}")
+        repeated = [name for name, number in names.items() if number > 1]
+        if repeated:
+            raise ValueError(f"{self.name}: several rows are named {', '.join(repeated)}")
         if not self.rows:
             raise ValueError(f"{self.name} has no rows at scale {self.scale!r}")
-        for claim in self.claims:
-            for name in (claim.row, claim.than):
+        mentioned = {
+            "a claim is about": [name for claim in self.claims for name in (claim.row, claim.than)],
+            "a view shows": [name for view in self.views for name in view.rows],
+            **{f"row {row.name!r} needs": row.needs for row in self.rows},
+        }
+        for what, mentions in mentioned.items():
+            for name in mentions:
                 if name not in names:
-                    raise ValueError(f"{self.name}: a claim is about {name!r}, which is no row")
+                    raise ValueError(f"{self.name}: {what} {name!r}, which is no row")
+        try:
+            graphlib.TopologicalSorter({row.name: row.needs for row in self.rows}).prepare()
+        except graphlib.CycleError as error:
+            raise ValueError(
+                f"{self.name}: rows need each other in a circle: {' -> '.join(error.args[1])}"
+            ) from error
 
     @property
     def folder(self) -> str:
-        """Of its runs: rows of one name in several tables of a scale are one run."""
+        """Name of the folder of its runs: rows of one name in several tables are one run."""
         return f"{self.name}-{self.scale}" if self.scale == "sweep" else self.scale
+
+    @property
+    def shown(self) -> tuple[View, ...]:
+        """The views, or the one of all rows."""
+        return self.views or (View(self.plot, rows=tuple(row.name for row in self.rows)),)

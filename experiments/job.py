@@ -13,11 +13,15 @@ from experiments.experiment import Experiment
 from experiments.row import Row
 from smh_jax import config as configs
 from smh_jax.config import Config
+from smh_jax.config.config_files import read_run_config
 
-# What a result must hold to be counted, with its types.
-_FIELDS = {
+# What a result must hold to be counted, with its types: of a training, and of a conversion.
+_TRAINED = {
     "test_accuracy": float, "num_variables": int, "steps": int, "seed": int, "train_seconds": float
 }  # fmt: skip
+_CONVERTED = {"num_variables": int, "relative_errors": dict}
+# Where data and other runs lie changes nothing.
+_PLACES = ("data.data_dir", "init_from", "distillation.teacher")
 
 
 class CorruptResultError(Exception):
@@ -30,12 +34,12 @@ class Job:
 
     Attributes:
         row, seed: what is trained.
-        workdir: folder of the run, of this row and seed alone.
+        folder: of all runs of the row's scale.
     """
 
     row: Row
     seed: int
-    workdir: pathlib.Path
+    folder: pathlib.Path
 
     @property
     def name(self) -> str:
@@ -43,18 +47,38 @@ class Job:
         return f"{self.row.name}/seed{self.seed}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the jobs that must be done before this one begins."""
+        return tuple(f"{name}/seed{self.seed}" for name in self.row.needs)
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """The folder of the run, of this row and seed alone."""
+        return pathlib.Path(self.row.workdir(self.seed, str(self.folder)))
+
+    @property
     def result_path(self) -> pathlib.Path:
-        """Of the trainer's result."""
-        return self.workdir / "result.json"
+        """The file that is written when the run is complete."""
+        return self.workdir / ("conversion.json" if self.row.convert_from else "result.json")
+
+    def file_alongside(self, ending: str, process_id: int = 0) -> pathlib.Path:
+        """A file alongside the folder of the run, for one of its processes.
+
+        Args:
+            ending: 'log' (what the process printed) or 'lock'.
+            process_id: of the process.
+        """
+        process = f".{process_id}" if process_id else ""
+        return self.workdir.with_name(f"{self.workdir.name}{process}.{ending}")
 
     @cached_property
     def config(self) -> Config:
-        """Of the run."""
-        return self.row.build(self.seed)
+        """The configuration of the run."""
+        return self.row.read_config(self.seed, str(self.folder))
 
     def command(self) -> tuple[str, ...]:
-        """That trains it."""
-        return self.row.command(self.seed, str(self.workdir))
+        """The command that makes the run."""
+        return self.row.command(self.seed, str(self.folder))
 
     def result(self) -> dict[str, Any] | None:
         """The run's result, or None if it has not ended.
@@ -71,11 +95,12 @@ class Job:
             raise CorruptResultError(f"{path} cannot be read: {error}") from error
         if not isinstance(result, dict):
             raise CorruptResultError(f"{path} is not a JSON object")
-        for name, kind in _FIELDS.items():
+        for name, kind in (_CONVERTED if self.row.convert_from else _TRAINED).items():
             value = result.get(name)
-            if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not fits or (kind is float and not math.isfinite(value)):
                 raise CorruptResultError(f"{path}: {name}={value!r} must be a {kind.__name__}")
-        if not 0 <= result["test_accuracy"] <= 1:
+        if not 0 <= result.get("test_accuracy", 0) <= 1:
             raise CorruptResultError(
                 f"{path}: test_accuracy={result['test_accuracy']} must be within 0 and 1"
             )
@@ -83,27 +108,31 @@ class Job:
         return result
 
     def _check_config(self) -> None:
-        path = self.workdir / "config.json"
         try:
-            there = configs.from_config_dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise CorruptResultError(f"{path} cannot be read: {error}") from error
-        changed = configs.differences(there, self.config)
-        # Where the data lies changes nothing.
-        changed.pop("data.data_dir", None)
-        if changed:
-            listed = ", ".join(
-                f"{name}: {a!r} there, {b!r} here" for name, (a, b) in changed.items()
-            )
+            trained = read_run_config(self.workdir / "config.json")
+        except ValueError as error:
+            raise CorruptResultError(str(error)) from error
+        changed = configs.differences(trained, self.config)
+        listed = ", ".join(
+            f"{name}: {there!r} there, {here!r} here"
+            for name, (there, here) in changed.items()
+            if name not in _PLACES and not (self.row.convert_from and _is_of_training(name))
+        )
+        if listed:
             raise CorruptResultError(f"{self.result_path} is of another configuration ({listed})")
 
     def set_aside(self) -> pathlib.Path:
-        """Renames the whole folder to the first free name beside it; the run starts anew."""
+        """Renames the whole folder to the first free name alongside it; the run starts anew."""
         number = 1
         while (kept := self.workdir.with_name(f"{self.workdir.name}.set-aside-{number}")).exists():
             number += 1
         self.workdir.rename(kept)
         return kept
+
+
+def _is_of_training(field: str) -> bool:
+    """Whether a field says how a model is trained, which for a conversion changes nothing."""
+    return not field.startswith(("model.", "method.", "data."))
 
 
 def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] | None) -> list[Job]:
@@ -114,13 +143,12 @@ def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] |
         workdir: of all experiments.
         seeds: of every row in place of the rows' own.
     """
-    folder = workdir / experiment.folder
-    found = [
-        Job(row, seed, folder / row.name / f"seed{seed}")
+    all_jobs = [
+        Job(row, seed, workdir / experiment.folder)
         for row in experiment.rows
         for seed in (row.seeds if seeds is None else seeds)
     ]
-    return sorted(found, key=lambda job: job.seed)
+    return sorted(all_jobs, key=lambda job: job.seed)
 
 
 def split(all_jobs: list[Job]) -> tuple[dict[Job, dict[str, Any]], list[Job]]:

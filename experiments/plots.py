@@ -1,14 +1,17 @@
-"""Pictures of experiments: accuracy against size as lines, groups of bars, accuracy by rate."""
+"""Pictures of experiments: a panel per view, of lines, groups of bars or differences."""
 
 import collections
 import itertools
+import math
 import pathlib
+from collections.abc import Iterable
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.experiment import Experiment
+from experiments.answers import difference
+from experiments.experiment import Claim, Experiment
 from experiments.labels import label
 from experiments.records import RATE, Record
 
@@ -17,33 +20,51 @@ _STYLE = {
     "grid.alpha": 0.3, "legend.frameon": False, "svg.hashsalt": "smh_jax",
 }  # fmt: skip
 _MARKERS = "osD^vP*X<>ph"
+# What lines are drawn against.
+_X_LABELS = {
+    "curves": "trainable variables",
+    "steps": "training steps",
+    "rates": "learning rate per 256 examples",
+    "precisions": "bytes of the exported file",
+}
 
 
-def save(experiment: Experiment, found: tuple[Record, ...], path: pathlib.Path) -> None:
+def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
     """Draws an experiment into `path` with the endings .png and .svg."""
+    views = [view for view in experiment.shown if view.kind != "errors"]
+    columns = min(2, len(views))
+    rows = math.ceil(len(views) / columns)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axes = figure.subplots()
-        trained = [record for record in found if record.runs]
-        {"curves": _curves, "bars": _bars, "rates": _rates}[experiment.plot](axes, trained)
-        if experiment.scale == "paper":
-            _paper_points(axes, found, experiment.plot)
-        axes.set_ylabel(f"{experiment.measure} (%)")
-        axes.set_title(experiment.title)
-        if experiment.plot == "bars":
-            axes.legend(fontsize=8)
-        else:
-            # Beside the lines, of which there may be a dozen.
+        figure = Figure(figsize=(7.2 if columns == 1 else 12.0, 4.2 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for view, axes in zip(views, panels, strict=True):
+            shown = tuple(record for record in records if record.row.name in view.rows)
+            trained = [record for record in shown if record.runs]
+            axes.set_title(view.title or experiment.title)
+            axes.set_ylabel(f"{experiment.measure} (%)")
+            if view.kind == "differences":
+                _differences(axes, experiment.claims, records)
+            elif view.kind == "bars":
+                _bars(axes, trained)
+                axes.legend(fontsize=8)
+            else:
+                _lines(axes, view.kind, trained)
+                if experiment.scale == "paper" and view.kind == "curves":
+                    _paper_points(axes, shown)
+                if len(views) > 1:
+                    axes.legend(fontsize=6)
+        if len(views) == 1 and views[0].kind in _X_LABELS:
+            # Next to the lines, of which there may be a dozen.
             figure.legend(fontsize=8, loc="outside right center")
         # Without dates, the same results give the same bytes.
         figure.savefig(path.with_name(path.name + ".png"), dpi=200, metadata={"Software": None})
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
 
 
-def _by_series(found: list[Record]) -> dict[str, list[Record]]:
+def _by_series(records: Iterable[Record]) -> dict[str, list[Record]]:
     series = collections.defaultdict(list)
-    for record in found:
-        series[record.series].append(record)
+    for record in records:
+        series[record.row.series].append(record)
     return series
 
 
@@ -68,40 +89,61 @@ def _ticks(axes: Axes, values: set[float]) -> None:
             ticks.append(value)
     largest = max(values, default=1)
     unit, name = next((u, n) for u, n in _UNITS if u == 1 or largest >= 10 * u)
-    axes.set_xticks(ticks, [f"{tick / unit:.3g}{name}" for tick in ticks])
+    digits = ".3g" if name else "g"
+    axes.set_xticks(ticks, [f"{tick / unit:{digits}}{name}" for tick in ticks])
     axes.set_xticks([], minor=True)
 
 
-def _curves(axes: Axes, found: list[Record]) -> None:
-    for (name, points), marker in zip(
-        _by_series(found).items(), itertools.cycle(_MARKERS), strict=False
-    ):
-        points = sorted(points, key=lambda record: record.size)
-        if len(points) == 1 and name.endswith("dense"):
+def _points(kind: str, record: Record) -> list[tuple[float, float, float]]:
+    """Points of a record in a panel of lines: x, accuracy and its deviation."""
+    if kind == "precisions":
+        exports = record.runs[0]["exports"].values()
+        return [(export["bytes"], 100 * export["accuracy"], 0.0) for export in exports]
+    rate = record.row.overrides.get(RATE)
+    x = {"curves": record.size, "steps": record.steps, "rates": rate}[kind]
+    return [(x, record.mean, _error(record))]
+
+
+def _lines(axes: Axes, kind: str, trained: list[Record]) -> None:
+    """A line per series."""
+    markers = itertools.cycle(_MARKERS)
+    values: set[float] = set()
+    for (name, records), marker in zip(_by_series(trained).items(), markers, strict=False):
+        points = sorted(point for record in records for point in _points(kind, record))
+        x, accuracies, errors = zip(*points, strict=True)
+        values |= set(x)
+        if kind == "curves" and len(points) == 1 and name.endswith("dense"):
             # A model that is not compressed: the level to be reached.
-            axes.axhline(points[0].mean, color="black", linestyle="--", linewidth=1)
+            axes.axhline(accuracies[0], color="black", linestyle="--", linewidth=1)
         axes.errorbar(
-            [record.size for record in points],
-            [record.mean for record in points],
-            [_error(record) for record in points],
-            marker=marker,
-            markersize=5,
-            capsize=2.5,
-            linewidth=1.2,
-            color=_color(name),
-            label=label(name),
-        )
+            x, accuracies, errors if any(errors) else None, marker=marker, markersize=5,
+            capsize=2.5, linewidth=1.2, color=_color(name), label=label(name),
+        )  # fmt: skip
     axes.set_xscale("log")
-    _ticks(axes, {record.size for record in found})
-    axes.set_xlabel("trainable variables")
+    _ticks(axes, values)
+    axes.set_xlabel(_X_LABELS[kind])
 
 
-def _bars(axes: Axes, found: list[Record]) -> None:
-    groups = list(dict.fromkeys(record.group for record in found))
-    series = _by_series(found)
+def _differences(axes: Axes, claims: tuple[Claim, ...], records: tuple[Record, ...]) -> None:
+    """A bar per claim whose rows are trained: by how much the one row is better."""
+    found = [(claim.text, difference(claim, records)) for claim in claims]
+    found = [(text, value) for text, value in found if value is not None]
+    axes.barh(
+        range(len(found)), [mean for _, (mean, _) in found], 0.6, color="#bbbbbb", capsize=2.5,
+        xerr=[error or 0.0 for _, (_, error) in found],
+    )  # fmt: skip
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(found)), [text for text, _ in found], fontsize=6, wrap=True)
+    axes.invert_yaxis()
+    axes.set(xlabel="difference in points", ylabel="")
+
+
+def _bars(axes: Axes, trained: list[Record]) -> None:
+    groups = list(dict.fromkeys(record.row.group for record in trained))
+    series = _by_series(trained)
     width = 0.8 / max(1, len(series))
     for index, (name, points) in enumerate(series.items()):
-        at = [groups.index(record.group) + (index + 0.5) * width - 0.4 for record in points]
+        at = [groups.index(record.row.group) + (index + 0.5) * width - 0.4 for record in points]
         heights = [record.mean for record in points]
         bars = axes.bar(
             at, heights, 0.92 * width, yerr=[_error(r) for r in points], capsize=2.5,
@@ -110,10 +152,10 @@ def _bars(axes: Axes, found: list[Record]) -> None:
         axes.bar_label(bars, [f"{height:.1f}" for height in heights], padding=2, fontsize=7)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
-    if found:
-        # The differences are small beside the accuracies.
-        low = min(record.mean - _error(record) for record in found)
-        high = max(record.mean + _error(record) for record in found)
+    if trained:
+        # The differences are small compared with the accuracies.
+        low = min(record.mean - _error(record) for record in trained)
+        high = max(record.mean + _error(record) for record in trained)
         margin = max(0.5, 0.3 * (high - low))
         axes.set_ylim(low - margin, min(100.0, high + margin))
         axes.annotate(
@@ -121,26 +163,9 @@ def _bars(axes: Axes, found: list[Record]) -> None:
         )
 
 
-def _rates(axes: Axes, found: list[Record]) -> None:
-    for (name, points), marker in zip(
-        _by_series(found).items(), itertools.cycle(_MARKERS), strict=False
-    ):
-        points = sorted(points, key=lambda record: record.settings[RATE])
-        axes.plot(
-            [record.settings[RATE] for record in points],
-            [record.mean for record in points],
-            marker=marker,
-            color=_color(name),
-            label=label(name),
-        )
-    axes.set_xscale("log")
-    _ticks(axes, {record.settings[RATE] for record in found})
-    axes.set_xlabel("learning rate per 256 examples")
-
-
-def _paper_points(axes: Axes, found: tuple[Record, ...], plot: str) -> None:
-    points = [r.paper for r in found if r.paper and r.paper.size]
-    if plot == "curves" and points:
+def _paper_points(axes: Axes, records: tuple[Record, ...]) -> None:
+    points = [r.row.paper for r in records if r.row.paper and r.row.paper.size]
+    if points:
         axes.scatter(
             [number.size for number in points],
             [number.accuracy for number in points],

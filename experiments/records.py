@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import statistics
 from typing import Any
 
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.job import CorruptResultError, jobs
-from experiments.paper import Number
+from experiments.job import CorruptResultError, Job, jobs
 from experiments.row import Row
 from smh_jax.config.files import write_json
 
@@ -20,7 +20,7 @@ RATE = "optimizer.learning_rate"
 # What of a run's result is kept.
 _KEPT = (
     "seed", "test_accuracy", "test_loss", "test_examples", "num_variables", "num_weights", "steps",
-    "epochs", "train_seconds", "examples_per_second", "devices", "versions",
+    "epochs", "train_seconds", "examples_per_second", "devices", "versions", "relative_errors",
 )  # fmt: skip
 
 
@@ -29,19 +29,11 @@ class Record:
     """A row and what came of it.
 
     Attributes:
-        name, series, group, note, paper: of the row.
-        settings: the row's overrides.
-        seeds: that the row asks for.
+        row: of the experiment.
         runs: results of those that are done, with the command that repeats each.
     """
 
-    name: str
-    series: str
-    group: str
-    note: str
-    paper: Number | None
-    settings: dict[str, Any]
-    seeds: tuple[int, ...]
+    row: Row
     runs: tuple[dict[str, Any], ...]
 
     @property
@@ -64,9 +56,16 @@ class Record:
         """Variables that were trained; None without runs."""
         return self.runs[0]["num_variables"] if self.runs else None
 
+    @property
+    def steps(self) -> int | None:
+        """Steps of training; None without runs."""
+        return self.runs[0]["steps"] if self.runs else None
+
 
 def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
-    """Reads the results of an experiment's runs; those that cannot be counted are named, left out.
+    """Reads the results of an experiment's runs, and measures the exports that its rows ask for.
+
+    Results that cannot be counted are named in the log and left out.
 
     Args:
         experiment: whose rows are reported.
@@ -80,22 +79,37 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
             logging.warning("left out: %s", error)
             continue
         if result is not None:
-            folder = f"runs/{experiment.folder}/{job.row.name}/seed{job.seed}"
-            kept = {name: result[name] for name in _KEPT}
-            runs[job.row].append({**kept, "command": job.row.command_line(job.seed, folder)})
-    return tuple(
-        Record(
-            name=row.name,
-            series=row.series,
-            group=row.group,
-            note=row.note,
-            paper=row.paper,
-            settings=dict(row.overrides),
-            seeds=row.seeds,
-            runs=tuple(found),
-        )
-        for row, found in runs.items()
-    )
+            runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
+    return tuple(Record(row, tuple(results)) for row, results in runs.items())
+
+
+def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
+    """What is kept of a run, with the command that repeats it in another folder."""
+    run = {name: result[name] for name in _KEPT if name in result}
+    # A conversion trains nothing: its accuracy is that of the generated weights as they are.
+    precisions = job.row.precisions or (("float32",) if job.row.convert_from else ())
+    if precisions:
+        run["exports"] = _exports(job.workdir, precisions)
+    if job.row.convert_from:
+        accuracy = run["exports"]["float32"]["accuracy"]
+        run |= {"seed": job.seed, "test_accuracy": accuracy, "steps": 0, "train_seconds": 0.0}
+    return run | {"command": shlex.join(job.row.command(job.seed, folder))}
+
+
+def _exports(workdir: pathlib.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Bytes and test accuracy of a run's exported file, by precision of its pools."""
+    # They need all of the trainer, which other reports do without.
+    from smh_jax.shipping import artifact as artifacts
+    from smh_jax.shipping import from_run
+
+    artifact = from_run.read_artifact(workdir)
+    dataset = from_run.dataset_of(artifact, None)
+    measured = {}
+    for precision in precisions:
+        rounded = from_run.with_accuracy(artifact.at(precision), dataset)
+        size = len(artifacts.encode(rounded))
+        measured[precision] = {"bytes": size, "accuracy": rounded.accuracy["accuracy"]}
+    return measured
 
 
 def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathlib.Path:
@@ -104,35 +118,34 @@ def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathli
 
 
 def write(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
-    """Writes the results as JSON."""
+    """Writes the results as JSON, with what the rows say of them."""
     content = {
         "experiment": experiment.name,
         "scale": experiment.scale,
         "title": experiment.title,
         "question": experiment.question,
-        "rows": [dataclasses.asdict(record) for record in records],
+        "rows": [
+            {
+                "name": record.row.name,
+                "series": record.row.series,
+                "group": record.row.group,
+                "settings": dict(record.row.overrides),
+                "runs": record.runs,
+            }
+            for record in records
+        ],
     }
     write_json(path, content)
 
 
-def read(path: pathlib.Path) -> tuple[Record, ...]:
-    """Reads what `write` wrote.
+def read(experiment: Experiment, path: pathlib.Path) -> tuple[Record, ...]:
+    """Reads what `write` wrote of an experiment's rows.
 
     Raises:
         ValueError: if there is no such file, or it is something else.
     """
     try:
-        rows = json.loads(path.read_text())["rows"]
-        return tuple(
-            Record(
-                **{
-                    **row,
-                    "paper": Number(**row["paper"]) if row["paper"] else None,
-                    "seeds": tuple(row["seeds"]),
-                    "runs": tuple(row["runs"]),
-                }
-            )
-            for row in rows
-        )
+        runs = {row["name"]: tuple(row["runs"]) for row in json.loads(path.read_text())["rows"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no results that can be reported: {error!r}") from error
+    return tuple(Record(row, runs.get(row.name, ())) for row in experiment.rows)

@@ -2,83 +2,123 @@
 
 import csv
 import io
+from collections.abc import Callable
 
+from experiments import markdown
 from experiments.answers import answer
 from experiments.experiment import Experiment
 from experiments.labels import label
 from experiments.records import RATE, Record
 
+Records = tuple[Record, ...]
 
-def markdown(experiment: Experiment, found: tuple[Record, ...]) -> str:
-    """A page with the table, and what it cost."""
-    lines = [
-        f"# {experiment.title}",
-        "",
-        f"Scale: {experiment.scale}. {experiment.question}",
-        "",
-        *(_rates(found) if experiment.plot == "rates" else _rows(found)),
-    ]
-    if experiment.claims:
-        lines += ["", *(f"- {answer(claim, found)}" for claim in experiment.claims)]
-    notes = dict.fromkeys(f"{label(r.series)}: {r.note}" for r in found if r.note)
-    if notes:
-        lines += ["", *(f"- {note}" for note in notes)]
-    if experiment.scale == "reduced" and any(record.paper for record in found):
-        lines += [
-            "",
-            "The paper's accuracies are of the rows that these stand for: other models and images.",
-        ]
-    hours = sum(run["train_seconds"] for record in found for run in record.runs) / 3600
-    devices = sorted({run["devices"] for record in found for run in record.runs})
-    lines += [
-        "",
+
+def page(experiment: Experiment, records: Records) -> str:
+    """A page with the tables, the answers and what they cost."""
+    blocks = [f"# {experiment.title}", f"Scale: {experiment.scale}. {experiment.question}"]
+    for view in experiment.shown:
+        shown = tuple(record for record in records if record.row.name in view.rows)
+        table = _TABLES.get(view.kind, lambda _: "")(shown)
+        heading = f"## {view.title}" if view.title else ""
+        blocks += filter(None, (heading, view.text, table))
+        if view.kind == "differences" or not experiment.views:
+            blocks += _lines(answer(claim, records) for claim in experiment.claims)
+    rows = [record.row for record in records]
+    blocks += _lines(dict.fromkeys(f"{label(row.series)}: {row.note}" for row in rows if row.note))
+    if experiment.scale == "reduced" and any(row.paper for row in rows):
+        blocks.append(
+            "The paper's accuracies are of the rows that these stand for: other models and images."
+        )
+    runs = [run for record in records for run in record.runs]
+    hours = sum(run["train_seconds"] for run in runs) / 3600
+    devices = sorted({run["devices"] for run in runs if "devices" in run})
+    blocks.append(
         f"{experiment.measure.capitalize()} in percent, mean ± standard deviation over seeds; "
         "a difference with its standard error. "
-        f"Training took {hours:.1f} hours of {', '.join(devices) or 'no device'}.",
-    ]
-    lines += ["", f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)"]
-    return "\n".join(lines) + "\n"
+        f"Training took {hours:.1f} hours of {', '.join(devices) or 'an unnamed device'}."
+    )
+    blocks.append(f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)")
+    return "\n\n".join(blocks) + "\n"
 
 
-def _rows(found: tuple[Record, ...]) -> list[str]:
-    """A line per row of the experiment."""
-    return [
-        "| | model | variables | test accuracy | runs | paper: accuracy | paper: variables |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        *(_line(record) for record in found),
-    ]
+def _lines(texts) -> list[str]:
+    """A Markdown list as a block, or no block."""
+    listed = "\n".join(f"- {text}" for text in texts)
+    return [listed] if listed else []
 
 
-def _rates(found: tuple[Record, ...]) -> list[str]:
+def _rows(records: Records) -> str:
+    """A line per row; columns that have nothing to say are left out."""
+    columns: dict[str, Callable[[Record], str]] = {
+        "": lambda r: label(r.row.series),
+        "model": lambda r: r.row.group,
+        "variables": lambda r: f"{r.size:,}" if r.runs else "",
+    }
+    if len({record.steps for record in records if record.runs}) > 1:
+        columns["steps"] = lambda r: f"{r.steps:,}" if r.runs else ""
+    columns["test accuracy"] = accuracy
+    columns["runs"] = lambda r: f"{len(r.runs)} of {len(r.row.seeds)}"
+    if any(record.row.paper for record in records):
+        columns["paper: accuracy"] = lambda r: f"{r.row.paper.accuracy:g}" if r.row.paper else ""
+        columns["paper: variables"] = lambda r: (
+            f"{r.row.paper.size:,}" if r.row.paper and r.row.paper.size else ""
+        )
+    cells = ([text(record) for text in columns.values()] for record in records)
+    return markdown.table(list(columns), cells, text=(0, 1))
+
+
+def _rates(records: Records) -> str:
     """A line per series, a column per learning rate, the best in bold."""
-    rates = sorted({record.settings[RATE] for record in found})
-    lines = [
-        f"| learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |",
-        "| --- |" + " ---: |" * len(rates),
-    ]
-    for series in dict.fromkeys(record.series for record in found):
-        tried = {r.settings[RATE]: r for r in found if r.series == series}
+    rates = sorted({record.row.overrides[RATE] for record in records})
+    lines = []
+    for series in dict.fromkeys(record.row.series for record in records):
+        tried = {r.row.overrides[RATE]: r for r in records if r.row.series == series}
         best = max(tried.values(), key=lambda record: record.mean or 0)
-        cells = []
-        for rate in rates:
-            text = accuracy(tried[rate]) if rate in tried else ""
-            cells.append(f"**{text}**" if tried.get(rate) is best and best.runs else text)
-        lines.append(f"| {label(series)} | {' | '.join(cells)} |")
-    return lines
+        cells = {rate: accuracy(record) for rate, record in tried.items()}
+        if best.runs:
+            cells[best.row.overrides[RATE]] = f"**{accuracy(best)}**"
+        lines.append([label(series), *(cells.get(rate, "") for rate in rates)])
+    return markdown.table(["learning rate", *(f"{rate:g}" for rate in rates)], lines)
 
 
-def _line(record: Record) -> str:
-    number = record.paper
-    cells = [
-        label(record.series),
-        record.group,
-        f"{record.size:,}" if record.runs else "",
-        accuracy(record),
-        f"{len(record.runs)} of {len(record.seeds)}",
-        f"{number.accuracy:g}" if number else "",
-        f"{number.size:,}" if number and number.size else "",
+def _precisions(records: Records) -> str:
+    """A line per row, a column per precision: accuracy and bytes of the first run's export."""
+    trained = [record for record in records if record.runs]
+    precisions = list(dict.fromkeys(name for r in trained for name in r.runs[0]["exports"]))
+    lines = [
+        [
+            label(record.row.series),
+            f"{100 * record.runs[0]['test_accuracy']:.2f}",
+            *(
+                f"{100 * export['accuracy']:.2f} ({export['bytes']:,} B)"
+                for export in record.runs[0]["exports"].values()
+            ),
+        ]
+        for record in trained
     ]
-    return "| " + " | ".join(cells) + " |"
+    return markdown.table(["", "the run's own", *precisions], lines)
+
+
+def _errors(records: Records) -> str:
+    """A line per generated tensor: its relative error after the conversion, run by run.
+
+    The last line is the accuracy before any fine-tuning.
+    """
+    runs = [run for record in records for run in record.runs]
+    tensors = runs[0]["relative_errors"] if runs else ()
+    lines = [
+        [name, ", ".join(f"{run['relative_errors'][name]:.2f}" for run in runs)] for name in tensors
+    ]
+    lines.append(["test accuracy", ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)])
+    return markdown.table(["tensor", "relative error"], lines, text=(0, 1))
+
+
+_TABLES = {
+    **dict.fromkeys(("curves", "bars", "steps"), _rows),
+    "rates": _rates,
+    "precisions": _precisions,
+    "errors": _errors,
+}
 
 
 def accuracy(record: Record) -> str:
@@ -90,7 +130,7 @@ def accuracy(record: Record) -> str:
     return f"{record.mean:.2f} ± {record.stddev:.2f}"
 
 
-def comma_separated(found: tuple[Record, ...]) -> str:
+def comma_separated(records: Records) -> str:
     """One line per run, and one for each row without any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -98,13 +138,10 @@ def comma_separated(found: tuple[Record, ...]) -> str:
         ["row", "series", "model", "seed", "variables", "test_accuracy_percent",
          "paper_accuracy_percent", "paper_variables"]
     )  # fmt: skip
-    for record in found:
-        number = record.paper
-        theirs = [number.accuracy, number.size] if number else [None, None]
-        for run in record.runs or ({"seed": None, "num_variables": None, "test_accuracy": None},):
-            ours = run["test_accuracy"]
-            writer.writerow(
-                [record.name, record.series, record.group, run["seed"], run["num_variables"],
-                 None if ours is None else f"{100 * ours:.4f}", *theirs]
-            )  # fmt: skip
+    for row, runs in ((record.row, record.runs) for record in records):
+        theirs = [row.paper.accuracy, row.paper.size] if row.paper else [None, None]
+        for run in runs or ({},):
+            percent = f"{100 * run['test_accuracy']:.4f}" if run else None
+            ours = [run.get("seed"), run.get("num_variables"), percent]
+            writer.writerow([row.name, row.series, row.group, *ours, *theirs])
     return text.getvalue()

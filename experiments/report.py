@@ -1,4 +1,4 @@
-"""Reports an experiment: a Markdown table, CSV and a picture, the paper's numbers beside ours.
+"""Reports an experiment: a Markdown table, CSV and a picture, the paper's numbers alongside ours.
 
     python -m experiments.report table1 --workdir=runs/paper
     python -m experiments.report table1
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(OUTPUT.value)
     path = records.path_of(experiment, folder, ".json")
     if WORKDIR.value is None:
-        found = records.read(path)
+        found = records.read(experiment, path)
     else:
         found = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
         if not any(record.runs for record in found):
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         records.write(experiment, found, path)
-    text = render.markdown(experiment, found)
+    text = render.page(experiment, found)
     write_text(records.path_of(experiment, folder, ".md"), text)
     write_text(records.path_of(experiment, folder, ".csv"), render.comma_separated(found))
     # Matplotlib is loaded only where it is needed, by those who have installed it.

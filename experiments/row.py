@@ -1,22 +1,35 @@
 """A row of a table or figure: a config, what is changed in it, and the number that the paper gives.
 
-Rows are data. `experiments.run` trains them, `experiments.report` sets their results beside the
+Rows are data. `experiments.run` trains them, `experiments.report` sets their results alongside the
 paper's numbers.
 """
 
 import dataclasses
-import importlib
 import pathlib
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
 from experiments.paper import Number
-from smh_jax.config import Config, from_config_dict
+from smh_jax.config import Config
+from smh_jax.config.config_files import read_config
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Before the name of a row, as the value of an override: the folder of that row's run.
+RUN_OF = "@"
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuSlice:
+    """A TPU slice of several hosts, each of which runs one process of the run.
+
+    Attributes:
+        version: such as 'v3'.
+        topology: chips in each direction, such as '4x4'.
+    """
+
+    version: str
+    topology: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,14 +38,19 @@ class Row:
 
     Attributes:
         name: unique in its experiment; the folder of its runs, shared by tables of a scale.
-        series: the line, colour or method that it is a point of.
-        group: what it stands beside: the base model, or a target size.
+        series: the line, color or method that it is a point of.
+        group: what it is compared within: the base model, or a target size.
         config: a config file with its arguments, relative to the project's root.
-        overrides: values by dotted field name, on top of the config.
+        overrides: values by dotted field name, on top of the config. '@name' is the folder of
+            the run of another row, with the same seed.
         paper: what the paper reports for it; None if nothing.
         seeds: trained unless others are asked for.
         note: which reading of the paper was used, where it leaves a choice.
         resources: what one run takes of a machine, in Ray's names.
+        tpu_slice: on which it runs in place of one machine.
+        convert_from: name of a row whose trained model is converted to this row's method, in
+            place of training; the result is a run at step 0.
+        precisions: of the pools, at which the trained model is exported and measured, too.
     """
 
     name: str
@@ -44,60 +62,60 @@ class Row:
     seeds: tuple[int, ...] = (0,)
     note: str = ""
     resources: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"CPU": 1.0})
+    tpu_slice: TpuSlice | None = None
+    convert_from: str = ""
+    precisions: tuple[str, ...] = ()
 
-    def build(self, seed: int) -> Config:
-        """The configuration of a run.
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the rows whose runs must be complete before this one begins."""
+        names = [value[len(RUN_OF) :] for value in self.overrides.values() if _is_reference(value)]
+        return tuple(filter(None, (self.convert_from, *names)))
+
+    def workdir(self, seed: int, folder: str) -> str:
+        """The folder of a run, below that of all runs of a scale."""
+        return f"{folder}/{self.name}/seed{seed}"
+
+    def read_config(self, seed: int, folder: str = "runs") -> Config:
+        """The configuration of a run, read as the command reads it.
+
+        Args:
+            seed: of the run.
+            folder: of all runs of the scale, among which are those that the row needs.
 
         Raises:
             ValueError: for a config file, argument, field or value that is not fit; the message
                 names the row.
         """
         try:
-            content = load_config(self.config)
-            for name, value in {**self.overrides, "seed": seed}.items():
-                _set(content, name, value)
-            return from_config_dict(content)
+            return read_config(shlex.join(self._config_and_overrides(seed, folder)))
         except ValueError as error:
             raise ValueError(f"row {self.name}: {error}") from error
 
-    def command(self, seed: int, workdir: str) -> tuple[str, ...]:
-        """The command that trains the row, to be run in the project's root."""
-        changes = {**self.overrides, "seed": seed}
-        flags = [f"--config.{name}={value}" for name, value in changes.items()]
+    def command(self, seed: int, folder: str) -> tuple[str, ...]:
+        """The command that trains or converts the row, to be run in the project's root."""
+        workdir = self.workdir(seed, folder)
+        if self.convert_from:
+            method = self.read_config(seed, folder).method
+            source = f"{folder}/{self.convert_from}/seed{seed}"
+            return (
+                *("python", "-m", "smh_jax.convert", f"--workdir={source}"),
+                *(f"--target_size={method.target_size}", f"--output={workdir}"),
+            )
+        config, *overrides = self._config_and_overrides(seed, folder)
         return (
-            *("python", "-m", "smh_jax.main", f"--config={self.config}", *flags),
+            *("python", "-m", "smh_jax.main", f"--config={config}", *overrides),
             f"--workdir={workdir}",
         )
 
-    def command_line(self, seed: int, workdir: str) -> str:
-        """`command` as it is typed."""
-        return shlex.join(self.command(seed, workdir))
+    def _config_and_overrides(self, seed: int, folder: str) -> tuple[str, ...]:
+        changes = {
+            name: f"{folder}/{value[len(RUN_OF) :]}/seed{seed}" if _is_reference(value) else value
+            for name, value in self.overrides.items()
+        }
+        changes["seed"] = seed
+        return (self.config, *(f"--config.{name}={value}" for name, value in changes.items()))
 
 
-def load_config(text: str) -> ml_collections.ConfigDict:
-    """The config dict of a config file.
-
-    Args:
-        text: 'configs/file.py' or 'configs/file.py:arguments', relative to the project's root.
-
-    Raises:
-        ValueError: if there is no such file, or if it refuses its arguments.
-    """
-    path, _, arguments = text.partition(":")
-    if not path.endswith(".py") or not (ROOT / path).is_file():
-        raise ValueError(f"config={text!r}: the project's root has no config file {path!r}")
-    module = importlib.import_module(".".join(pathlib.Path(path).with_suffix("").parts))
-    return module.get_config(arguments)
-
-
-def _set(content: ml_collections.ConfigDict, name: str, value: Any) -> None:
-    *path, last = name.split(".")
-    try:
-        for key in path:
-            content = content[key]
-        if last not in content:
-            raise KeyError(last)
-        content[last] = value
-    except (KeyError, TypeError, AttributeError) as error:
-        message = "is unknown" if isinstance(error, KeyError) else f"is refused: {error}"
-        raise ValueError(f"override {name}={value!r} {message}") from error
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(RUN_OF)

@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments.experiment import Experiment
 from experiments.row import Row
+from smh_jax.config.names import check_known
 
 _ARGUMENTS = "arguments."
 _KEYS = {
@@ -40,13 +41,21 @@ def load(path: str) -> Experiment:
     except (OSError, ValueError) as error:
         raise ValueError(f"sweep {path}: {error}") from error
     for key, value in content.items():
-        if key not in _KEYS:
-            raise ValueError(f"sweep {path}: {key!r} is unknown; known are {', '.join(_KEYS)}")
+        check_known(f"sweep {path}: {key!r}", key, _KEYS)
         if not isinstance(value, _KEYS[key]):
             raise ValueError(f"sweep {path}: {key}={value!r} must be a {_KEYS[key].__name__}")
     if "config" not in content:
         raise ValueError(f"sweep {path}: config is missing")
-    settings = [*_grid(path, content.get("grid", {})), *_list(path, content.get("list", []))]
+    axes = _flatten(content.get("grid", {}))
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"sweep {path}: grid axis {name}={values!r} must be a list of values")
+    combinations = itertools.product(*axes.values()) if axes else ()
+    settings = [dict(zip(axes, values, strict=True)) for values in combinations]
+    for setting in content.get("list", []):
+        if not isinstance(setting, dict) or not setting:
+            raise ValueError(f"sweep {path}: a list entry {setting!r} must be fields with values")
+        settings.append(_flatten(setting))
     if not settings:
         raise ValueError(f"sweep {path}: neither grid nor list names any value")
     rows = tuple(
@@ -55,7 +64,7 @@ def load(path: str) -> Experiment:
             series=_name(dict(list(setting.items())[1:])) or "all",
             group=str(next(iter(setting.values()))),
             config=_config(content["config"], setting),
-            overrides=_overrides(setting),
+            overrides={k: v for k, v in setting.items() if not k.startswith(_ARGUMENTS)},
             seeds=tuple(content.get("seeds", [0])),
             **({"resources": content["resources"]} if "resources" in content else {}),
         )
@@ -70,23 +79,6 @@ def load(path: str) -> Experiment:
         rows=rows,
         plot="bars",
     )
-
-
-def _grid(path: str, axes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    axes = _flatten(axes)
-    for name, values in axes.items():
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"sweep {path}: grid axis {name}={values!r} must be a list of values")
-    if not axes:
-        return []
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-def _list(path: str, settings: list[Any]) -> list[dict[str, Any]]:
-    for setting in settings:
-        if not isinstance(setting, dict) or not setting:
-            raise ValueError(f"sweep {path}: a list entry {setting!r} must be fields with values")
-    return [_flatten(setting) for setting in settings]
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,10 +101,6 @@ def _config(config: str, setting: Mapping[str, Any]) -> str:
     ]
     arguments = ",".join(filter(None, (own, *asked)))
     return f"{path}:{arguments}" if arguments else path
-
-
-def _overrides(setting: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in setting.items() if not name.startswith(_ARGUMENTS)}
 
 
 def _name(setting: Mapping[str, Any]) -> str:

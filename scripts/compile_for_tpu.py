@@ -25,12 +25,13 @@ from ml_collections import config_flags
 
 from smh_jax import cli, tpu_compiler
 from smh_jax.config import from_config_dict
+from smh_jax.config.config_files import read_config
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to compile.", lock_config=True)
 ALSO = flags.DEFINE_multi_string("also", [], "Another config file, with its overrides.")
 TOPOLOGY = flags.DEFINE_string("topology", "v3:4x4", "Generation, and chips in each direction.")
 MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "Ends the compiler before it writes code.")
-OUTPUT = flags.DEFINE_string("output", None, "JSON file of results, to be resumed.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file of results, which are resumed.")
 flags.mark_flag_as_required("config")
 
 
@@ -40,7 +41,7 @@ def main(_: list[str]) -> None:
     overrides = [argument for argument in sys.argv if argument.startswith("--config.")]
     first = shlex.join([config_flags.get_config_filename(flags.FLAGS["config"]), *overrides])
     configs = {first: from_config_dict(CONFIG.value)}
-    configs |= {text: cli.read_config(text) for text in ALSO.value}
+    configs |= {text: read_config(text) for text in ALSO.value}
     results = tpu_compiler.Results(OUTPUT.value)
     rows = {}
     for number, (name, config) in enumerate(configs.items(), start=1):

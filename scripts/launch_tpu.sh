@@ -6,9 +6,9 @@
 #
 # Creates the slice or reuses the one of that name, installs these sources with the tested versions
 # on every worker, starts `python -m smh_jax.main` with what follows -- on all of them, and watches
-# until the run has ended. A preempted slice is made anew and the run goes on from its last
-# checkpoint; so it does when this script is ended and called again. The slice is left running (and
-# charged for) unless --delete is given.
+# until the run is complete. A preempted slice is made anew, an interrupted run is started again, and
+# it resumes from its last checkpoint; so it does when this script is ended and called again. The
+# slice is left running (and charged for) unless --delete is given.
 #
 #   --name=NAME             of the slice (required)
 #   --zone=ZONE             of Google Cloud (required)
@@ -18,10 +18,14 @@
 #   --spot                  cheaper, and preempted at any time
 #   --env=NAME=VALUE        of the run, such as TFDS_DATA_DIR=gs://BUCKET/data; may be repeated
 #   --poll_seconds=60       between looks at the run
-#   --delete                deletes the slice when the run has ended without an error
+#   --delete                deletes the slice when the run is complete
 #   --dry-run               prints the commands of a first launch in place of running them
+#   --help                  prints this
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Exit code of a run that was told to end before it was complete: the same command resumes it.
+interrupted=75
 
 name='' zone='' project='' accelerator=v3-32 runtime=tpu-ubuntu2204-base
 spot='' delete='' dry_run='' poll_seconds=60 environment=()
@@ -43,6 +47,11 @@ while [ $# -gt 0 ]; do
         --spot) spot=yes ;;
         --delete) delete=yes ;;
         --dry-run) dry_run=yes ;;
+        --help)
+            # The comment at the top of this file.
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' scripts/launch_tpu.sh
+            exit
+            ;;
         --) shift; break ;;
         *) fail "unknown option $1; the options of the run come after --" ;;
     esac
@@ -143,7 +152,7 @@ start() {
     done
     program+=".venv/bin/python -m smh_jax.main$(printf ' %q' "$@"); echo \$? > run.exit"
     on_all_workers "cd smh_jax
-        if [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then exit; fi
+        if [ ! -e run.exit ] && [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then exit; fi
         rm -f run.exit
         nohup bash -c $(printf '%q' "$program") > run.log 2>&1 < /dev/null & echo \$! > run.pid"
 }
@@ -191,13 +200,21 @@ while true; do
             # A connection that fails is tried again.
             seen=$(look) || continue
             tail -n 1 <<< "$seen"
-            if grep -q '^worker exit [1-9]' <<< "$seen"; then
+            workers=$(grep '^worker ' <<< "$seen") || continue
+            # Without a code for an instant while it is written.
+            if grep -Eqv "^worker (running|gone|exit( (0|$interrupted))?)$" <<< "$workers"; then
                 on_all_workers 'tail -n 30 smh_jax/run.log' || true
-                fail "the run has ended with an error; the same command goes on from its last checkpoint"
-            elif grep -q '^worker gone' <<< "$seen"; then
+                fail "the run has ended with an error; the same command resumes it"
+            elif grep -q '^worker gone' <<< "$workers"; then
                 echo "a worker has restarted: starting the run again"
                 launch "$@" || true
-            elif ! grep -q '^worker running' <<< "$seen"; then
+            elif grep -q '^worker running' <<< "$workers"; then
+                # Interrupted together, the workers end one after the other.
+                continue
+            elif grep -q "^worker exit $interrupted" <<< "$workers"; then
+                echo "the run was interrupted: starting it again"
+                launch "$@" || true
+            elif ! grep -qv '^worker exit 0$' <<< "$workers"; then
                 break
             fi
             ;;

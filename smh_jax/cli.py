@@ -3,7 +3,6 @@
 import importlib.util
 import logging as python_logging
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,9 +14,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from smh_jax.config import Config, from_config_dict
+from smh_jax.config.config_files import MISTAKES, one_line
+from smh_jax.config.config_files import read_config as read_config
 from smh_jax.config.errors import DivergedError, PeerError
 from smh_jax.training import processes
 
@@ -65,41 +64,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
             # A config file that could not be read shows its error when it is first touched.
             getattr(flag.value, "to_dict", None)
         return rest
-    # Config files raise ValueError, config dicts KeyError and others for unknown or ill-typed
-    # fields.
     except ModuleNotFoundError as error:
         # Config files import each other from there.
         raise SystemExit(f"error: {error}; run the command in the project's root") from error
-    except (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        cause = error.args[0] if error.args else error
-        message = str(cause).strip()
-        if isinstance(error, KeyError) or isinstance(cause, KeyError | AttributeError):
-            message = f"the config has no field {message.strip(chr(34))}"
-        # Of an error inside of a config file the library gives the whole traceback.
-        raise SystemExit(f"error: {message.splitlines()[-1]}") from error
-
-
-def read_config(arguments: str) -> Config:
-    """The configuration of 'configs/file.py:arguments --config.field=value ...'.
-
-    Raises:
-        ValueError: if the file or a field is not known.
-    """
-    path, *overrides = shlex.split(arguments)
-    argv = ["", f"--config={path}", *overrides]
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config", lock_config=True, flag_values=values, sys_argv=argv
-    )
-    try:
-        rest = values(argv)
-        # A file that could not be read shows its error when it is first touched.
-        content = config.value.to_dict()
-    except (flags.Error, KeyError, AttributeError, TypeError, OSError, ValueError) as error:
-        raise ValueError(f"{arguments!r}: {error}") from error
-    if len(rest) > 1:
-        raise ValueError(f"{arguments!r}: {rest[1]} is not an override; write --config.field=value")
-    return from_config_dict(content)
+    except MISTAKES as error:
+        raise SystemExit(f"error: {one_line(error)}") from error
 
 
 def _of_interest(record: python_logging.LogRecord) -> bool:

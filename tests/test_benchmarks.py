@@ -1,50 +1,100 @@
 """The benchmarks run, their files hold what they say, and the README is made from them."""
 
+import functools
 import json
 
+import jax
 import pytest
 
-from benchmarks import readme, run, scaling
-from benchmarks.piece import Piece
-from smh_jax import cli
+from benchmarks import materialize, plots, readme, run, scaling, training_step
+from benchmarks.benchmark import Benchmark
+from smh_jax import Manifest, cli, methods, models
 
 # These start processes, which import and compile everything anew.
 IN_PROCESSES = ("start_up", "scaling")
+
+
+# Of the methods that are compared, those that are compiled here.
+FEW = ("smh", "2 hashes")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """A function of a benchmark's name that gives the rows of its last small case."""
+
+    @functools.cache
+    def measure(name):
+        case = run.BENCHMARKS[name].small_cases[-1]
+        return {case: run.BENCHMARKS[name].measure(case, 1)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (materialize, training_step):
+            patch.setattr(module, "METHODS", {label: module.METHODS[label] for label in FEW})
+        yield measure
+
+
+def test_every_method_that_is_compared_exists():
+    model = models.create("cifar_resnet8", num_classes=10)
+    manifest = Manifest.from_model(model, (1, 8, 8, 3), measure=False)
+    assert set(training_step.TABLE_1) <= set(training_step.METHODS) < set(materialize.METHODS)
+    for name, options in materialize.METHODS.values():
+        method = methods.create(name, manifest, target_size=20_000, **options)
+        params = jax.eval_shape(method.materialize, method.abstract_variables)
+        assert sum(leaf.size for leaf in jax.tree.leaves(params)) == manifest.num_weights
 
 
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=[pytest.mark.slow] if name in IN_PROCESSES else [])
-        for name in run.PIECES
+        for name in run.BENCHMARKS
     ],
 )
-def test_every_benchmark_runs(name, tmp_path):
-    piece = run.PIECES[name]
-    results = {case: piece.measure(case, 1) for case in piece.small_cases[-1:]}
-    rows = [row for rows in results.values() for row in rows]
+def test_every_benchmark_runs(name, measured, tmp_path):
+    benchmark, results = run.BENCHMARKS[name], measured(name)
+    (rows,) = results.values()
     assert rows
-    for key, _, form in piece.columns:
+    for key, _, form in benchmark.columns:
         values = [row[key] for row in rows if row.get(key) is not None]
         assert values or (name, key) == ("start_up", "import_seconds")
         if form:
             assert all(value >= 0 for value in values)
-    assert len(piece.table(results).splitlines()) == 2 + len(rows)
-    if piece.plot is not None:
-        piece.plot(results, tmp_path / "plot.png")
+    assert len(benchmark.table(results).splitlines()) == 2 + len(rows)
+    if benchmark.plot is not None:
+        plots.draw(benchmark.plot, results, tmp_path / "plot.png")
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ratios_are_of_the_reference():
-    rows = {row["method"]: row for row in run.PIECES["training_step"].measure(
-        "cifar_resnet8:8:4:20000", 3)}  # fmt: skip
-    assert rows["dense"]["ratio"] == 1.0
-    assert rows["smh"]["ratio"] != 1.0
-    assert rows["smh"]["examples_per_second"] == pytest.approx(4 / rows["smh"]["seconds"])
+def test_ratios_are_of_the_reference(measured):
+    (rows,) = measured("training_step").values()
+    by_method = {row["method"]: row for row in rows}
+    dense, smh = by_method["dense"], by_method["smh"]
+    assert dense["ratio"] == 1.0
+    # Of a single step.
+    assert smh["ratio"] == pytest.approx(smh["seconds"] / dense["seconds"])
+    assert smh["examples_per_second"] == pytest.approx(smh["batch_size"] / smh["seconds"])
 
 
-def fake_piece(value):
-    return Piece(
+@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling"])
+def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch):
+    content = json.loads((run.RESULTS / f"{name}.json").read_text())
+    results = {case: entry["rows"] for case, entry in content["cases"].items()}
+    benchmark = run.BENCHMARKS[name]
+    assert benchmark.table(results) in (run.RESULTS / f"{name}.md").read_text()
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    plots.draw(benchmark.plot, results, run.RESULTS)
+    compared = {row["method"] for rows in results.values() for row in rows}
+    if name == "materialize":
+        labels = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
+    else:
+        labels = {text.get_text() for text in figures[0].legends[0].get_texts()}
+        compared -= {benchmark.plot.without}
+    assert labels == compared
+
+
+def fake_benchmark(value):
+    return Benchmark(
         name="fake",
         question="What?",
         cases=("a", "b"),
@@ -56,8 +106,8 @@ def fake_piece(value):
 
 def test_cases_that_are_not_measured_again_stay(tmp_path):
     for case, value in (("b", 1.0), ("a", 2.0), ("b", 3.25)):
-        piece = fake_piece(value)
-        run.write(tmp_path, piece, case, piece.measure(case, 5), repeats=5)
+        benchmark = fake_benchmark(value)
+        run.write(tmp_path, benchmark, case, benchmark.measure(case, 5), repeats=5)
     content = json.loads((tmp_path / "fake.json").read_text())
     assert list(content["cases"]) == ["a", "b"]
     assert content["cases"]["b"]["rows"] == [{"name": "b", "value": 3.25}]

@@ -14,17 +14,19 @@ import time
 
 import pytest
 
-from experiments import catalogue, cost, paper, records, render, sweep
-from experiments.answers import answer
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments import catalogue, cost, paper, records, render, runner, sweep
+from experiments.answers import answer, difference
+from experiments.executors import local
+from experiments.executors.process import INTERRUPTED, Outcome, outcome
+from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
-from experiments.tables import tuning
+from experiments.tables import reduced
 from smh_jax import config as configs
 from smh_jax import data, models
+from smh_jax.config.config_files import read_config
 from smh_jax.manifest import Manifest
-from smh_jax.training import run
+from smh_jax.training.run import Run
 from tests.conftest import ROOT
 
 SWEEP = """
@@ -55,56 +57,65 @@ def finish(job: Job, **changes) -> None:
     job.result_path.write_text(json.dumps({**result, **changes}))
 
 
+def an_experiment(*rows: Row, **fields) -> Experiment:
+    return Experiment("x", "sweep", "t", "q", rows, **fields)
+
+
 class TestRow:
-    def test_overrides_and_seed_reach_the_config(self):
+    def test_overrides_and_seed_reach_the_config_and_the_command(self):
         row = a_row(overrides={"optimizer.learning_rate": 0.07, "method.options.blocks": 4})
-        config = row.build(seed=3)
+        config = row.read_config(seed=3)
         assert config.optimizer.learning_rate == 0.07
         assert config.method.options["blocks"] == 4
         assert config.seed == 3
-        assert a_row().build(seed=3).optimizer.learning_rate != 0.07
+        assert a_row().read_config(seed=3).optimizer.learning_rate != 0.07
+        python, dash_m, module, config_flag, *overrides, workdir = row.command(3, "runs")
+        assert (python, dash_m, module, workdir) == (
+            *("python", "-m", "smh_jax.main", "--workdir=runs/a/seed3"),
+        )
+        assert read_config(" ".join([config_flag.removeprefix("--config="), *overrides])) == config
 
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"config": "configs/none.py"}, r"no config file 'configs/none\.py'"),
+            ({"config": "configs/none.py"}, r"No such file or directory: 'configs/none\.py'"),
             ({"config": "configs/digits.py:dept=8"}, "did you mean depth"),
-            ({"overrides": {"optimizer.rate": 1.0}}, "optimizer.rate=1.0 is unknown"),
-            ({"overrides": {"epochs": "many"}}, "epochs='many' is refused"),
+            ({"overrides": {"optimizer.rate": 1.0}}, "the config has no field 'rate'"),
+            ({"overrides": {"epochs": "many"}}, "epochs=many: could not convert"),
         ],
     )
     def test_mistakes_name_the_row(self, changes, message):
         with pytest.raises(ValueError, match=message) as error:
-            a_row(**changes).build(0)
+            a_row(**changes).read_config(0)
         assert str(error.value).startswith("row a: ")
 
-    def test_the_command_gives_the_same_config(self, run_python, tmp_path):
-        row = a_row(
-            overrides={"optimizer.learning_rate": 0.07, "method.options.layout": "kronecker"}
+    def test_other_rows_are_their_runs_of_the_same_seed(self):
+        changes = {"init_from": "@converted", "distillation.teacher": "@dense"}
+        row = a_row(overrides=changes)
+        assert row.needs == ("converted", "dense")
+        config = row.read_config(2, "/runs")
+        assert config.init_from == "/runs/converted/seed2"
+        assert config.distillation.teacher == "/runs/dense/seed2"
+        converted = a_row(name="converted", convert_from="dense")
+        assert converted.needs == ("dense",)
+        assert converted.command(2, "/runs")[2:] == (
+            *("smh_jax.convert", "--workdir=/runs/dense/seed2", "--target_size=67000"),
+            "--output=/runs/converted/seed2",
         )
-        python, *arguments = row.command(2, "somewhere")
-        assert python == "python"
-        assert arguments[-1] == "--workdir=somewhere"
-        # The flags are read by the trainer's own machinery, and nothing is trained.
-        code = (
-            "import json, sys; from absl import flags; from smh_jax import config, main;"
-            f"sys.argv = ['x', *{arguments[2:]!r}]; flags.FLAGS(sys.argv);"
-            "print(json.dumps(config.to_json_dict(config.from_config_dict(main.CONFIG.value))))"
-        )
-        done = run_python("-c", code)
-        read = configs.from_config_dict(json.loads(done.stdout.splitlines()[-1]))
-        assert not configs.differences(read, row.build(2))
-        assert configs.differences(read, row.build(1))
 
 
-@pytest.mark.parametrize("scale", catalogue.SCALES)
-@pytest.mark.parametrize("name", [n for n in catalogue.names() if n != "tuning"])
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [(name, scale) for scale in catalogue.SCALES for name in catalogue.names(scale)],
+)
 def test_every_row_resolves(name, scale):
     experiment = catalogue.load(name, scale)
     assert experiment.name == name
     assert experiment.scale == scale
     for row in experiment.rows:
-        config = row.build(0)
+        # What one process can use of a machine; a slice of several hosts is asked for as such.
+        assert row.resources.get("TPU", 0) <= 4
+        config = row.read_config(0)
         size = row.paper.size if row.paper else None
         if scale == "paper" and size and config.method.target_size:
             # The like-for-like rows of Figure 6 train 31 scales that the paper does not count.
@@ -112,29 +123,49 @@ def test_every_row_resolves(name, scale):
             assert config.method.target_size == size + beyond
 
 
-def test_tuning_never_sees_the_test_set():
+def test_nothing_is_chosen_on_the_test_set():
+    splits = set()
     for row in catalogue.load("tuning", "reduced").rows:
-        config = row.build(0)
-        assert config.data.train_split == "train[:50000]"
-        assert config.data.eval_split == "train[50000:]"
+        splits.add((row.read_config(0).data.train_split, row.read_config(0).data.eval_split))
+    assert splits == {("train[:50000]", "train[50000:]")}
+    experiment = catalogue.load("shipping", "reduced")
+    (rates,) = (view.rows for view in experiment.views if view.kind == "rates")
+    for row in experiment.rows:
+        if row.name in rates:
+            data_config = row.read_config(0).data
+            assert data_config.train_split == "train[:90%]"
+            assert data_config.eval_split == "train[90%:]"
+            assert all("held_out" in name for name in row.needs)
 
 
-def test_rows_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r"several rows are named a"):
-        Experiment("x", "sweep", "t", "q", (a_row(), a_row()))
+@pytest.mark.parametrize(
+    ("rows", "fields", "message"),
+    [
+        (("a", "a"), {}, "several rows are named a"),
+        (("a",), {"claims": (Claim("a is best", "a", "b"),)}, "a claim is about 'b', which is no"),
+        (("a",), {"views": (View("bars", rows=("b",)),)}, "a view shows 'b', which is no row"),
+    ],
+)
+def test_an_experiment_is_about_its_rows(rows, fields, message):
+    with pytest.raises(ValueError, match=message):
+        an_experiment(*(a_row(name=name) for name in rows), **fields)
 
 
-def test_a_claim_is_about_rows():
-    with pytest.raises(ValueError, match=r"x: a claim is about 'b', which is no row"):
-        Experiment("x", "sweep", "t", "q", (a_row(),), claims=(Claim("a is best", "a", "b"),))
+def test_rows_that_are_needed_exist_and_need_no_circle():
+    with pytest.raises(ValueError, match="row 'a' needs 'b', which is no row"):
+        an_experiment(a_row(overrides={"init_from": "@b"}))
+    rows = [a_row(name=name, overrides={"init_from": f"@{need}"}) for name, need in ("ab", "ba")]
+    with pytest.raises(ValueError, match=r"need each other in a circle: [ab] -> [ab] -> [ab]"):
+        an_experiment(*rows)
+    with pytest.raises(ValueError, match="--scale=paper must be 'reduced' for shipping"):
+        catalogue.load("shipping", "paper")
 
 
 @pytest.mark.parametrize("scale", catalogue.SCALES)
 def test_rows_of_one_name_in_several_tables_are_one_run(scale, tmp_path):
     """They share a folder, so they must train the same."""
-    names = [name for name in catalogue.names() if scale == "reduced" or name != "tuning"]
     commands = collections.defaultdict(list)
-    for name in names:
+    for name in catalogue.names(scale):
         for job in jobs(catalogue.load(name, scale), tmp_path, (0,)):
             commands[job.workdir].append(job.command())
     assert all(len(set(same)) == 1 for same in commands.values())
@@ -157,7 +188,7 @@ def test_rows_of_one_name_in_several_tables_are_one_run(scale, tmp_path):
 def test_answers(changes, margin, expected, tmp_path):
     rows = tuple(a_row(name=name, seeds=(0, 1)) for name in ("other", "ours"))
     claim = Claim("Ours is better", "ours", "other", margin)
-    experiment = Experiment("x", "sweep", "t", "q", rows, claims=(claim,))
+    experiment = an_experiment(*rows, claims=(claim,))
     assert answer(claim, records.collect(experiment, tmp_path)).endswith(": not trained yet.")
     for job in jobs(experiment, tmp_path, None):
         better = changes[job.row.name == "ours"]
@@ -167,7 +198,45 @@ def test_answers(changes, margin, expected, tmp_path):
             assert "of a single seed" in single
     found = records.collect(experiment, tmp_path)
     assert answer(claim, found) == f"Ours is better: {expected}."
-    assert f"- Ours is better: {expected}." in render.markdown(experiment, found)
+    assert f"- Ours is better: {expected}." in render.page(experiment, found)
+
+
+def test_paired_differences_are_taken_seed_by_seed(tmp_path):
+    rows = tuple(a_row(name=name, seeds=(0, 1, 2)) for name in ("other", "ours"))
+    claim = Claim("Ours is better", "ours", "other", paired=True)
+    experiment = an_experiment(*rows, claims=(claim,))
+    gains = {0: 0.03, 1: 0.01}
+    for job in jobs(experiment, tmp_path, None):
+        # Seeds differ by far more than rows; of seed 2 only one of the two is trained.
+        if job.seed < 2 or job.row.name == "other":
+            gain = gains[job.seed] if job.row.name == "ours" else 0.0
+            finish(job, test_accuracy=0.3 + 0.2 * job.seed + gain)
+    found = difference(claim, records.collect(experiment, tmp_path))
+    assert found == pytest.approx((2.0, 1.0))
+
+
+@pytest.mark.parametrize("name", ["table1", "table3", "figure6", "figure7", "tuning", "shipping"])
+def test_the_committed_results_give_the_committed_page(name):
+    experiment = catalogue.load(name, "reduced")
+    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
+    written = records.path_of(experiment, records.RESULTS, ".md").read_text()
+    assert render.page(experiment, results) == written
+    assert all(result.runs for result in results)
+
+
+def test_the_picture_has_a_panel_for_each_view(monkeypatch, tmp_path):
+    plots = pytest.importorskip("experiments.plots")
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    experiment = catalogue.load("shipping", "reduced")
+    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
+    plots.save(experiment, results, tmp_path / "picture")
+    panels = {axes.get_title(): axes for axes in figures[0].axes}
+    assert list(panels) == [v.title for v in experiment.views if v.kind != "errors"]
+    bars = panels["Differences of runs with the same seed"].patches
+    assert [bar.get_width() for bar in bars] == [
+        pytest.approx(difference(claim, results)[0]) for claim in experiment.claims
+    ]
 
 
 def test_numbers_of_the_paper():
@@ -181,7 +250,7 @@ def test_numbers_of_the_paper():
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/sweeps").glob("*.toml")), ids=str)
 def test_every_ablation_resolves(path):
     rows = sweep.load(str(path)).rows
-    assert len({json.dumps(configs.to_json_dict(row.build(0))) for row in rows}) == len(rows)
+    assert len({json.dumps(configs.to_json_dict(row.read_config(0))) for row in rows}) == len(rows)
 
 
 class TestSweep:
@@ -208,7 +277,7 @@ class TestSweep:
             "blocks=4,learning_rate=0.1", "blocks=4,learning_rate=0.2",
             "seed=7,layout=kronecker",
         ]  # fmt: skip
-        assert experiment.rows[3].build(0).method.options["blocks"] == 4
+        assert experiment.rows[3].read_config(0).method.options["blocks"] == 4
 
     def test_arguments_of_the_config_are_an_axis_too(self, tmp_path):
         rows = self.load(
@@ -227,7 +296,7 @@ class TestSweep:
             "method=dense,learning_rate=0.1", "method=multi_hash,learning_rate=0.1",
             "method=multi_hash,num_hashes=2",
         ]  # fmt: skip
-        methods = [row.build(0).method for row in rows]
+        methods = [row.read_config(0).method for row in rows]
         assert [method.name for method in methods] == ["dense", "multi_hash", "multi_hash"]
         assert [method.target_size for method in methods] == [None, 27_000, 27_000]
         assert [method.options.get("num_hashes") for method in methods] == [None, 1, 2]
@@ -260,7 +329,7 @@ class TestJobs:
     def all_jobs(self, tmp_path) -> list[Job]:
         rows = (a_row(name="a"), a_row(name="b", overrides={"epochs": 2.0}))
         rows = tuple(dataclasses.replace(row, seeds=(0, 1)) for row in rows)
-        return jobs(Experiment("x", "sweep", "t", "q", rows), tmp_path, None)
+        return jobs(an_experiment(*rows), tmp_path, None)
 
     def test_every_row_gets_its_first_seed_before_any_gets_its_second(self, all_jobs):
         assert [job.name for job in all_jobs] == ["a/seed0", "b/seed0", "a/seed1", "b/seed1"]
@@ -276,7 +345,7 @@ class TestJobs:
         [
             (lambda job: job.result_path.write_text('{"test_acc'), "cannot be read"),
             (lambda job: job.result_path.write_text("[]"), "not a JSON object"),
-            (lambda job: (job.workdir / "config.json").unlink(), "config.json cannot be read"),
+            (lambda job: (job.workdir / "config.json").unlink(), "config.json is not the config"),
             (lambda job: finish_again(job, test_accuracy=1.5), "must be within 0 and 1"),
             (lambda job: finish_again(job, num_variables=None), "num_variables=None must be"),
             (lambda job: finish_again(job, test_accuracy=float("nan")), "test_accuracy=nan"),
@@ -297,7 +366,8 @@ class TestJobs:
 
     def test_a_result_of_another_config_is_not_counted(self, all_jobs):
         finish(all_jobs[0])
-        other = dataclasses.replace(all_jobs[1], workdir=all_jobs[0].workdir)
+        changed = dataclasses.replace(all_jobs[0].row, overrides={"epochs": 2.0})
+        other = dataclasses.replace(all_jobs[0], row=changed)
         with pytest.raises(CorruptResultError, match=r"epochs: 40\.0 there, 2\.0 here"):
             other.result()
 
@@ -314,9 +384,7 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
         a_row(name="longer", overrides={"epochs": 80.0}),
         a_row(name="deeper", config="configs/digits.py:depth=32"),
     )
-    costs = [
-        cost.estimate(job) for job in jobs(Experiment("x", "sweep", "t", "q", rows), tmp_path, None)
-    ]
+    costs = [cost.estimate(job) for job in jobs(an_experiment(*rows), tmp_path, None)]
     assert costs[1].steps == 2 * costs[0].steps
     assert costs[1].device_hours == pytest.approx(2 * costs[0].device_hours)
     assert 1.5 < costs[2].device_hours / costs[0].device_hours < 1.8
@@ -324,9 +392,10 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
-    assert tuning.choose({0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
-    with pytest.raises(ValueError, match=r"0\.8, is at the edge"):
-        tuning.choose({0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+    assert reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
+    with pytest.raises(ValueError, match=r"of smh, 0\.8, is at the edge"):
+        reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+    assert set(reduced.rates()) == {row.series for row in catalogue.load("tuning", "reduced").rows}
 
 
 class TestReport:
@@ -347,7 +416,7 @@ class TestReport:
         # 50% of seed 0 and 60% of seed 1; seed 2 is missing.
         assert found[0].mean == pytest.approx(55)
         assert found[0].stddev == pytest.approx(50**0.5)
-        text = render.markdown(experiment, found)
+        text = render.page(experiment, found)
         assert "| SMH | g | 100 | 55.00 ± 7.07 | 2 of 3 | 90.15 | 46,662 |" in text
         assert "| 1 hash | g |  | missing | 0 of 2 |  |  |" in text
         assert "- SMH: a reading" in text
@@ -356,20 +425,20 @@ class TestReport:
 
         path = tmp_path / "x.json"
         records.write(experiment, found, path)
-        assert records.read(path) == found
+        assert records.read(experiment, path) == found
         path.write_text("{}")
         with pytest.raises(ValueError, match=r"x\.json holds no results"):
-            records.read(path)
+            records.read(experiment, path)
 
     def test_a_search_has_a_column_for_each_rate(self, tmp_path):
         rows = tuple(
             a_row(name=f"{series}-{rate}", series=series, overrides={records.RATE: rate})
             for series, rate in (("smh", 0.2), ("smh", 0.4), ("dense", 0.4), ("dense", 0.8))
         )
-        experiment = Experiment("x", "sweep", "t", "q", rows, plot="rates", measure="accuracy")
+        experiment = an_experiment(*rows, plot="rates", measure="accuracy")
         for job in jobs(experiment, tmp_path, None)[:3]:
             finish(job, test_accuracy=0.9 - job.row.overrides[records.RATE])
-        text = render.markdown(experiment, records.collect(experiment, tmp_path))
+        text = render.page(experiment, records.collect(experiment, tmp_path))
         assert "| learning rate | 0.2 | 0.4 | 0.8 |" in text
         assert "| SMH | **70.00** | 50.00 |  |" in text
         assert "| uncompressed |  | **50.00** | missing |" in text
@@ -391,35 +460,145 @@ class TestReport:
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+class Machines:
+    """An executor that plays two machines: jobs end in the order in which they start.
+
+    Attributes:
+        rounds: names of the jobs that ran at once.
+    """
+
+    def __init__(self, failing=(), interrupted=()):
+        self.rounds, self._failing, self._interrupted = [], failing, interrupted
+
+    def __call__(self, queue):
+        while queue:
+            active = [queue.popleft() for _ in range(min(2, len(queue)))]
+            self.rounds.append([job.row.name for job in active])
+            for job in active:
+                if job.row.name in self._failing:
+                    yield Outcome(job, "broken")
+                elif job.row.name in self._interrupted:
+                    yield Outcome(job, interrupted=True)
+                else:
+                    finish(job)
+                    yield Outcome(job)
+
+
+class TestRunner:
+    @pytest.fixture
+    def all_jobs(self, tmp_path) -> list[Job]:
+        """A dense row, what is converted from it and fine-tuned, and a row on its own."""
+        rows = (
+            a_row(name="tuned", overrides={"init_from": "@student", "distillation.teacher": "@d"}),
+            a_row(name="student", overrides={"init_from": "@d"}),
+            a_row(name="d"),
+            a_row(name="alone"),
+        )
+        return jobs(an_experiment(*rows), tmp_path, None)
+
+    def run(self, all_jobs, machines):
+        return runner.run_all({job: cost.Cost(1, 1.0, "CPU core") for job in all_jobs}, machines)
+
+    def test_rows_run_after_those_that_they_need_and_else_at_once(self, all_jobs):
+        machines = Machines()
+        assert not self.run(all_jobs, machines)
+        assert machines.rounds == [["d", "alone"], ["student"], ["tuned"]]
+        done, left = split(all_jobs)
+        assert list(done) == all_jobs
+        assert not left
+
+    def test_what_is_done_is_not_repeated(self, all_jobs):
+        finish(all_jobs[2])
+        machines = Machines()
+        self.run(split(all_jobs)[1], machines)
+        assert machines.rounds == [["student", "alone"], ["tuned"]]
+
+    def test_a_failed_run_is_tried_twice_and_what_needs_it_is_not_started(self, all_jobs):
+        machines = Machines(failing=("student",))
+        assert self.run(all_jobs, machines) == {all_jobs[1]: "broken"}
+        assert machines.rounds == [["d", "alone"], ["student"], ["student"]]
+
+    def test_an_interrupted_run_is_not_tried_again(self, all_jobs):
+        machines = Machines(interrupted=("d",))
+        assert not self.run(all_jobs, machines)
+        assert machines.rounds == [["d", "alone"]]
+
+    def test_a_chosen_row_comes_with_those_that_it_needs(self, all_jobs):
+        assert runner.select(all_jobs, ["stu*"]) == all_jobs[1:3]
+        assert runner.select(all_jobs, ["alone", "d"]) == all_jobs[2:]
+        assert runner.select(all_jobs, None) == all_jobs
+        with pytest.raises(ValueError, match="matches no row; there are tuned, student, d, alone"):
+            runner.select(all_jobs, ["nothing"])
+        with pytest.raises(ValueError, match="student/seed0 needs d/seed0: give both rows"):
+            runner.select(all_jobs[:2], None)
+
+
+def test_an_exit_code_is_an_outcome(tmp_path):
+    (job,) = jobs(an_experiment(a_row()), tmp_path, None)
+    # A run that was told to end exits with a code of its own, and is neither done nor failed.
+    assert outcome(job, INTERRUPTED) == Outcome(job, interrupted=True)
+    assert outcome(job, 0).message == f"exit code 0, but {job.result_path} is missing"
+    finish(job)
+    assert outcome(job, 0) == Outcome(job)
+    job.file_alongside("log", 3).write_text("first\nlast\n")
+    assert outcome(job, 1, process_id=3).message == "exit code 1: last"
+    assert outcome(job, 1).message == "exit code 1: it printed nothing"
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_converted_and_fine_tuned(digits_dir, tmp_path, caplog):
+    """By the real commands, and measured as an export."""
+    common = {"data.data_dir": digits_dir, "model.options.width_multiplier": 0.25, "epochs": 0.2}
+    student = "configs/digits.py:depth=8,target_size=1900"
+    rows = (
+        a_row(name="tuned", config=student, overrides=common | {"init_from": "@converted"}),
+        a_row(name="converted", config=student, overrides=common, convert_from="dense"),
+        a_row(
+            name="dense", config="configs/digits.py:depth=8,method=dense", overrides=common,
+            precisions=("float32",),
+        ),
+    )  # fmt: skip
+    experiment = an_experiment(*rows)
+    all_jobs = jobs(experiment, tmp_path, None)
+    converted = all_jobs[1]
+    # What an interrupted conversion leaves is made anew.
+    converted.workdir.mkdir(parents=True)
+    (converted.workdir / "manifest.json").write_text("{")
+    costs = {job: cost.estimate(job) for job in all_jobs}
+    assert not runner.run_all(costs, functools.partial(local.execute, workers=1))
+    assert all(job.result() for job in all_jobs)
+    tuned, student, dense = records.collect(experiment, tmp_path)
+    assert student.steps == 0
+    assert student.size == tuned.size <= 1900
+    assert min(student.runs[0]["relative_errors"].values()) > 0
+    export = dense.runs[0]["exports"]["float32"]
+    assert export["accuracy"] == pytest.approx(dense.runs[0]["test_accuracy"], abs=1e-4)
+    assert export["bytes"] > 4 * dense.size
 
 
 def run_sweep(path: pathlib.Path, workdir: pathlib.Path, *flags: str, module: str = "run"):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{module}", str(path), f"--workdir={workdir}", *flags],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.slow
 def test_a_sweep_from_the_command_line(digits_dir, tmp_path):
-    """Dry run, failure and retry, a kill in mid-run, no repetition, a corrupt result, a report."""
+    """A kill in mid-run, failure and retry, no repetition, a corrupt result, a report."""
     path, workdir = tmp_path / "rates.toml", tmp_path / "runs"
     # Far too high a rate diverges.
     path.write_text(SWEEP.format(data_dir=digits_dir, second_rate=1e9))
-    good = workdir / "rates-sweep" / "width_multiplier=0.25,epochs=0.2,data_dir="
-    done = run_sweep(path, workdir, "--dry_run")
-    assert done.returncode == 0
-    assert "0 runs done, 2 left" in done.stdout
-    assert not workdir.exists()
 
     # Killed with its jobs: nothing is counted that is not there.
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.run", str(path), f"--workdir={workdir}"],
-        cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while not list(workdir.rglob("log.txt")):
+    while not list(workdir.rglob("*.log")):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -427,26 +606,22 @@ def test_a_sweep_from_the_command_line(digits_dir, tmp_path):
 
     done = run_sweep(path, workdir)
     assert done.returncode == 1
+    assert "0 runs done, 2 left" in done.stdout
     assert "failed and is tried once more" in done.stderr
     assert "1 of 2 runs failed, twice each" in done.stderr
     assert "is not finite" in done.stderr or "nan at step" in done.stderr
-    (result,) = workdir.rglob("result.json")
-    assert str(result).startswith(str(good))
-    written = result.stat().st_mtime_ns
+    good, _ = jobs(sweep.load(str(path)), workdir, None)
+    first = good.result()
+    done, left = split([good])
+    assert done == {good: first}
+    assert not left
 
-    done = run_sweep(path, workdir, "--only=*learning_rate=0.1")
-    assert done.returncode == 0
-    assert "1 runs done, 0 left" in done.stdout
-    assert result.stat().st_mtime_ns == written
-    first = json.loads(result.read_text())
-
-    result.write_text(result.read_text()[:-40])
-    done = run_sweep(path, workdir, "--only=*learning_rate=0.1")
-    assert done.returncode == 0, done.stderr
-    assert f"{result} cannot be read" in done.stderr
-    assert "set aside" in done.stderr
+    good.result_path.write_text(good.result_path.read_text()[:-40])
+    done, left = split([good])
+    assert not done
+    runner.run_all({good: cost.estimate(good)}, functools.partial(local.execute, workers=1))
     # The same command on the same machine gives the same number.
-    assert json.loads(result.read_text())["test_loss"] == pytest.approx(first["test_loss"])
+    assert good.result()["test_loss"] == pytest.approx(first["test_loss"])
 
     pytest.importorskip("matplotlib")
     output = tmp_path / "report"
@@ -458,55 +633,48 @@ def test_a_sweep_from_the_command_line(digits_dir, tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["table9"], "did you mean table"),
-        (["table1", "--only=nothing"], "matches no row"),
-        (["table1", "--seeds=a"], "--seeds=a must be whole numbers"),
-        (["table1", "--workers=1000"], "--workers=1000 must be within 1 and"),
-    ],
-)
-def test_mistakes_on_the_command_line(arguments, message, tmp_path):
-    done = run_sweep(arguments[0], tmp_path / "runs", *arguments[1:])
+def test_mistakes_on_the_command_line(tmp_path):
+    done = run_sweep("table1", tmp_path / "runs", "--seeds=a")
     assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1]
+    assert "--seeds=a must be whole numbers" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ValueError, match="did you mean table"):
+        catalogue.load("table9", "reduced")
+    with pytest.raises(ValueError, match="--workers=1000 must be within 1 and"):
+        next(local.execute(collections.deque(), workers=1000))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in catalogue.names() if n != "tuning"])
+@pytest.mark.parametrize("name", catalogue.names("paper"))
 def test_every_row_of_the_paper_has_the_size_that_it_states(name):
     """On shapes alone."""
     check_sizes(catalogue.load(name, "paper"))
 
 
 # Read out of a figure, whose width multiplier the paper does not name, and rounded to 0.1M.
-ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02, "width_multiplier-7600": 0.01,
-           "width_multiplier-29400": 0.01, "width_multiplier-65500": 0.01,
-           "width_multiplier-115800": 0.01}  # fmt: skip
+ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02}
 
 
 @functools.cache
-def measured(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
-    """Measuring initializers takes most of the time, and is the same for each base model."""
+def manifest_of(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
+    """Without the initial values, which change no size."""
     model = models.create(name, num_classes=num_classes, **dict(options))
-    return Manifest.from_model(model, shape, hashed)
+    return Manifest.from_model(model, shape, hashed, measure=False)
 
 
 def check_sizes(experiment: Experiment) -> None:
     checked = 0
     for row in experiment.rows:
-        config = row.build(0)
+        config = row.read_config(0)
         options = tuple(sorted(config.model.options.items()))
         info = data.describe(
             config.data.name, None, config.data.image_size, config.data.preprocessing
         )
-        manifest = measured(
+        manifest = manifest_of(
             config.model.name, options, config.method.hashed, info.num_classes,
             (1, *info.image_shape),
         )  # fmt: skip
-        built = run.build(config, manifest, num_devices=32)
-        size = built.method.num_variables
+        size = Run.from_config(config, manifest, num_devices=32).method.num_variables
         target = config.method.target_size
         if target is not None:
             assert 0.99 * target < size <= target, row.name

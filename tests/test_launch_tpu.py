@@ -22,6 +22,7 @@ case $4 in
             echo PREEMPTED > "$FAKE/state"
             rm -r "$FAKE"/worker?
         fi
+        [ "$looks" = "$INTERRUPT_AT" ] && echo 75 > "$FAKE/finish"
         [ "$looks" = "$FINISH_AT" ] && echo "$EXIT_CODE" > "$FAKE/finish"
         state || { echo "ERROR: (gcloud) NOT_FOUND: no such node" >&2; exit 1; } ;;
     create)
@@ -29,7 +30,9 @@ case $4 in
         for i in 0 1; do cp "$FAKE/uv" "$FAKE/worker$i/.local/bin/"; done
         echo READY > "$FAKE/state" ;;
     delete) rm "$FAKE/state" ;;
-    scp) for i in 0 1; do cp "$5" "$FAKE/worker$i/${6#*:}"; done ;;
+    scp)
+        grep -qsx 75 "$FAKE/finish" && rm "$FAKE/finish"
+        for i in 0 1; do cp "$5" "$FAKE/worker$i/${6#*:}"; done ;;
     ssh)
         [ "$(state)" = READY ] || exit 255
         for argument in "$@"; do
@@ -71,12 +74,13 @@ class Cloud:
             path.write_text(text)
             path.chmod(0o755)
 
-    def start(self, *arguments, preempt_at=0, finish_at=0, exit_code=0):
+    def start(self, *arguments, preempt_at=0, interrupt_at=0, finish_at=0, exit_code=0):
         environment = os.environ | {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "FAKE": str(self.folder),
             "TMPDIR": str(self.folder),
             "PREEMPT_AT": str(preempt_at),
+            "INTERRUPT_AT": str(interrupt_at),
             "FINISH_AT": str(finish_at),
             "EXIT_CODE": str(exit_code),
         }
@@ -103,14 +107,15 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path):
-    made = Cloud(tmp_path)
-    yield made
+    fake = Cloud(tmp_path)
+    yield fake
     # Ends the processes that play training.
     (tmp_path / "finish").write_text("0")
-    time.sleep(0.2)
+    if fake.lines("runs"):
+        time.sleep(0.2)
 
 
-def test_a_preempted_slice_is_made_anew_and_the_run_goes_on(cloud):
+def test_a_preempted_slice_is_made_anew_and_the_run_resumes(cloud):
     # Looks 1 and 2 find no slice, 3 finds it ready, 4 preempted, as does 5, which decides.
     done = cloud.launch(
         *SLICE, "--env=SETTING=a value", "--spot", "--delete", *RUN, preempt_at=4, finish_at=6
@@ -123,6 +128,28 @@ def test_a_preempted_slice_is_made_anew_and_the_run_goes_on(cloud):
     # Two workers, before and after.
     assert cloud.lines("runs") == [command] * 4
     assert "the run is complete: gs://bucket/b 0/result.json" in done.stdout
+
+
+def test_an_interrupted_run_is_resumed_and_its_slice_kept_until_it_is_complete(cloud):
+    # Looks 1 and 2 find no slice; at look 4 the run has been told to end, at 7 it is complete.
+    done = cloud.launch(*SLICE, "--delete", *RUN, interrupt_at=4, finish_at=7)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the run was interrupted: starting it again" in done.stdout
+    changes = [verb for verb in cloud.verbs() if verb in ("create", "delete", "scp")]
+    assert changes == ["create", "scp", "scp", "delete"]
+    # Two workers, before and after.
+    assert len(cloud.lines("runs")) == 4
+    assert "the run is complete: gs://bucket/b 0/result.json" in done.stdout
+
+
+def test_help_shows_every_option(cloud):
+    done = cloud.launch("--help")
+    assert done.returncode == 0
+    source = (ROOT / "scripts" / "launch_tpu.sh").read_text()
+    own, _, _ = source.partition("esac")
+    options = re.findall(r"^        (--[\w-]+)[=)]", own, re.MULTILINE)
+    assert {"--name", "--delete", "--help"} <= set(options)
+    assert all(f"  {option}" in done.stdout for option in options)
 
 
 def test_a_run_that_fails_is_shown_and_its_slice_kept(cloud):

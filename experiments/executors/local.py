@@ -38,11 +38,11 @@ def execute(queue: collections.deque[Job], workers: int) -> Iterator[Outcome]:
         while queue or active:
             while queue and free:
                 job = queue.popleft()
-                process = start(job.command()[1:], job.workdir, cores=free[0], wait=False)
+                process = start(job, cores=free[0], wait=False)
                 if process is None:
                     yield Outcome(job, interrupted=True)
                 else:
-                    logging.info("%s begins on cores %s", job.name, free[0])
+                    logging.info("%s starts on cores %s", job.name, free[0])
                     active[job] = process, free.pop(0)
             time.sleep(_POLL_SECONDS)
             for job, (process, share) in list(active.items()):

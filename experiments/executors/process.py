@@ -1,12 +1,10 @@
 """A job's process: its log, its lock, and its end if whoever started it is lost."""
 
 import contextlib
-import ctypes
 import dataclasses
 import fcntl
-import os
 import pathlib
-import signal
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,9 +12,19 @@ from collections.abc import Sequence
 from experiments.job import Job
 from experiments.row import ROOT
 
-# Beside the run's own files: what its process printed.
-LOG = "log.txt"
-_PR_SET_PDEATHSIG = 1
+# Exit code of a run that was told to end before it was complete (EX_TEMPFAIL of sysexits.h): the
+# same command resumes it.
+INTERRUPTED = 75
+# Asks for the signal at the starter's end, takes the cores and becomes the job. Done by the process
+# itself: to run code between fork and exec is not safe in a starter whose JAX has threads.
+_LAUNCH = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if sys.argv[1]:
+    os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +33,8 @@ class Outcome:
 
     Attributes:
         job: that ended.
-        message: why it failed; '' if its process ended well.
-        interrupted: whether it ended before it was done, and will go on where it was.
+        message: why it failed; '' if it did not.
+        interrupted: whether it ended before it was done, and will resume where it was.
     """
 
     job: Job
@@ -35,52 +43,61 @@ class Outcome:
 
 
 def start(
-    arguments: Sequence[str], workdir: pathlib.Path, *, cores: Sequence[int] = (), wait: bool
+    job: Job,
+    *,
+    flags: Sequence[str] = (),
+    process_id: int = 0,
+    cores: Sequence[int] = (),
+    wait: bool,
 ) -> subprocess.Popen | None:
-    """Starts a job's process with this interpreter, in the project's root.
+    """Starts a process of a job with this interpreter, in the project's root.
 
-    The folder is locked for as long as the process lives, be it killed, so that no two processes
-    train in it. The process is told to end (SIGTERM) when the calling thread's process is lost.
+    The run is locked for as long as the process lives, even if its starter is killed, so that no
+    two processes train in one folder. The process is told to end (SIGTERM) when the calling
+    thread's process is lost.
 
     Args:
-        arguments: of the interpreter.
-        workdir: of the run; made if it is missing.
+        job: to run.
+        flags: of the command, besides those of the job.
+        process_id: which of the run's processes this is; each has a log and a lock of its own.
         cores: on which it runs; all where none is named.
-        wait: for the folder's lock if another process holds it; without, None is returned.
+        wait: for the lock if another process holds it; without, None is returned.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if cores:
-            os.sched_setaffinity(0, cores)
-
+    job.workdir.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context((workdir / "lock").open("w"))
+        lock = stack.enter_context(job.file_alongside("lock", process_id).open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return None
-        log = stack.enter_context((workdir / LOG).open("a"))
+        if job.row.convert_from and not job.result_path.exists():
+            # What an interrupted conversion has left cannot be resumed, and it wants a new folder.
+            shutil.rmtree(job.workdir, ignore_errors=True)
+        log = stack.enter_context(job.file_alongside("log", process_id).open("a"))
         return subprocess.Popen(
-            [sys.executable, *arguments],
+            [
+                *(sys.executable, "-c", _LAUNCH, ",".join(map(str, cores))),
+                *(*job.command()[1:], *flags),
+            ],
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=(lock.fileno(),),
             # An interrupt from the keyboard is for the runner, which tells its jobs.
             start_new_session=True,
-            preexec_fn=prepare,
         )
 
 
-def outcome(job: Job, code: int) -> Outcome:
-    """How a job whose process left an exit code has ended."""
+def outcome(job: Job, code: int, process_id: int = 0) -> Outcome:
+    """How a job has ended, by the exit code of the process that decided it."""
+    if code == INTERRUPTED:
+        return Outcome(job, interrupted=True)
     if code:
-        return Outcome(job, f"exit code {code}: {_last_line(job.workdir / LOG)}")
-    # A run that was told to end by somebody else ends well, but without a result.
-    return Outcome(job, interrupted=not job.result_path.exists())
+        log = job.file_alongside("log", process_id)
+        return Outcome(job, f"exit code {code}: {_last_line(log)}")
+    if not job.result_path.exists():
+        return Outcome(job, f"exit code 0, but {job.result_path} is missing")
+    return Outcome(job)
 
 
 def _last_line(path: pathlib.Path) -> str:

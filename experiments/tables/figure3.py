@@ -24,35 +24,29 @@ def experiment(scale: str) -> Experiment:
 def _paper() -> tuple[Row, ...]:
     rows = []
     for model in ("resnet50", "resnet101"):
-        rows.append(imagenet.row(model, "dense", series=f"{model}, dense", group=model))
-        rows += [
-            imagenet.row(
-                model, "smh", size=size, series=f"{model}, SMH", group=model,
-                paper=paper.find("figure3", model, "smh", size),
+        rows.append(imagenet.row(model, "dense", series=f"{model}, dense"))
+        for size in paper.sizes("figure3", model, "smh"):
+            number = paper.find("figure3", model, "smh", size)
+            rows.append(imagenet.row(model, "smh", size=size, series=f"{model}, SMH", paper=number))
+        for width in WIDTHS:
+            number, series = None, f"{model}, width"
+            if (model, width) == ("resnet50", 0.33):
+                number = paper.find("figure3", model, "width_multiplier", 3_300_000)
+            rows.append(
+                imagenet.row(model, "width_multiplier", width=width, series=series, paper=number)
             )
-            for size in paper.sizes("figure3", model, "smh")
-        ]  # fmt: skip
-        rows += [
-            imagenet.row(
-                model, "width_multiplier", width=width, series=f"{model}, width", group=model,
-                paper=paper.find("figure3", model, "width_multiplier", 3_300_000)
-                if (model, width) == ("resnet50", 0.33) else None,
-            )
-            for width in WIDTHS
-        ]  # fmt: skip
     return tuple(rows)
 
 
 def _reduced() -> tuple[Row, ...]:
     rows = []
     for depth in (14, 20):
-        rows.append(reduced.row("dense", series=f"ResNet-{depth}, dense", depth=depth))
+        name = f"ResNet-{depth}"
+        rows.append(reduced.row("dense", series=f"{name}, dense", depth=depth))
         for size in (reduced.TENTH, reduced.QUARTER, reduced.HALF):
+            width = reduced.WIDTHS[depth, size]
             rows += [
-                reduced.row("smh", series=f"ResNet-{depth}, SMH",
-                    depth=depth, size=size),
-                reduced.row("width_multiplier",
-                    series=f"ResNet-{depth}, width", depth=depth,
-                    width=reduced.WIDTHS[depth, size]),
-            ]  # fmt: skip
+                reduced.row("smh", series=f"{name}, SMH", depth=depth, size=size),
+                reduced.row("width_multiplier", series=f"{name}, width", depth=depth, width=width),
+            ]
     return tuple(rows)

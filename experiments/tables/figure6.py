@@ -7,12 +7,13 @@ the batch norm's 2,272 and the classifier's 650 variables, stored, with no scale
 settings are rows, the second as 'smh_like_for_like': all that is trained is counted.
 """
 
+from typing import Any
+
 from experiments import paper
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.labels import label
 from experiments.row import Row
-from experiments.tables import reduced
+from experiments.tables import kinds, reduced
 
 # On CIFAR-10: multipliers whose sizes come within 1% of those read out of the figure.
 WIDTHS = {7_600: 0.125, 29_400: 0.25, 65_500: 0.375, 115_800: 0.5}
@@ -20,6 +21,7 @@ WIDTHS = {7_600: 0.125, 29_400: 0.25, 65_500: 0.375, 115_800: 0.5}
 DECOMPOSITIONS = {
     "tensor_ring": (4_036, 30_943, 92_830), "tucker": (92_830,), "tensor_train": (96_544,),
 }  # fmt: skip
+KRONECKER = {"method.options.layout": "kronecker"}
 REDUCED_METHODS = (
     "smh", "width_multiplier", "low_rank", "tucker", "tensor_train", "tensor_ring",
 )  # fmt: skip
@@ -40,50 +42,41 @@ def experiment(scale: str) -> Experiment:
     )
 
 
-def _cifar(name: str, series: str, arguments: str, number: paper.Number | None, **changes) -> Row:
-    return Row(
-        name=name,
-        series=series,
-        group="ResNet-32",
-        config=f"configs/cifar10.py:depth=32,{arguments}",
-        overrides={field.replace("__", "."): value for field, value in changes.items()},
-        paper=number,
-        seeds=(0, 1, 2),
-        note=number.source if number else "",
-        resources={"CPU": 1.0, "TPU": 1.0},
-    )
+def _cifar(kind: str, size: int | None, number: paper.Number | None, **fields: Any) -> Row:
+    return kinds.row(
+        "configs/cifar10.py:depth=32", "cifar_resnet32", kind, group="ResNet-32", paper=number,
+        seeds=(0, 1, 2), note=number.source if number else "", size=size,
+        resources={"CPU": 1.0, "TPU": 1.0}, **fields,
+    )  # fmt: skip
 
 
 def _paper() -> tuple[Row, ...]:
     def find(method: str, size: int | None = None) -> paper.Number:
         return paper.find("figure6", "cifar_resnet32", method, size)
 
-    rows = [_cifar("dense", "dense", "method=dense", find("dense", 464_154))]
+    rows = [_cifar("dense", None, find("dense", 464_154))]
     for size in paper.sizes("figure6", "cifar_resnet32", "smh"):
+        number = find("smh", size)
         rows += [
             # One scale for each of the 31 convolutions is trained beyond what the paper counts.
             _cifar(
-                f"smh_like_for_like-{size}", "smh_like_for_like",
-                f"hashed=conv,target_size={size + 31}", find("smh", size),
-                method__options__layout="kronecker", method__options__matrix="square",
+                "smh", size + 31, number, hashed="conv", series="smh_like_for_like",
+                name=f"smh_like_for_like-{size}", overrides=KRONECKER | {
+                    "method.options.matrix": "square"
+                },
             ),
-            _cifar(f"smh-{size}", "smh", f"hashed=all,target_size={size}", find("smh", size)),
+            _cifar("smh", size, number),
         ]  # fmt: skip
-    for size, width in WIDTHS.items():
-        rows.append(
-            _cifar(f"width_multiplier-{size}", "width_multiplier", "method=dense",
-                find("width_multiplier", size), model__options__width_multiplier=width)
-        )  # fmt: skip
-    for method, sizes in DECOMPOSITIONS.items():
-        rows += [
-            _cifar(f"{method}-{size}", method, f"method={method},target_size={size}",
-                find(method, size))
-            for size in sizes
-        ]  # fmt: skip
-    for size in (46_662, 119_562):
-        rows.append(
-            _cifar(f"low_rank-{size}", "low_rank", f"method=low_rank,target_size={size}", None)
-        )
+    rows += [
+        _cifar("width_multiplier", None, find("width_multiplier", size), width=width)
+        for size, width in WIDTHS.items()
+    ]
+    rows += [
+        _cifar(method, size, find(method, size))
+        for method, sizes in DECOMPOSITIONS.items()
+        for size in sizes
+    ]
+    rows += [_cifar("low_rank", size, None) for size in (46_662, 119_562)]
     return tuple(rows)
 
 
@@ -125,7 +118,7 @@ def _reduced() -> tuple[Row, ...]:
         rows.append(
             reduced.row("smh", name=f"resnet8-smh_like_for_like-{size}",
                 series="smh_like_for_like", size=size, hashed="conv",
-                method__options__layout="kronecker")
+                overrides=KRONECKER)
         )  # fmt: skip
     rows.append(_compressed("smh", reduced.HALF))
     return tuple(rows)

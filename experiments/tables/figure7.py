@@ -1,7 +1,6 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
 
@@ -21,15 +20,14 @@ def experiment(scale: str) -> Experiment:
         question="Is it better to hash all weights or convolutions only?",
         rows=tuple(row(model, series) for model in models for series in HASHED),
         plot="bars",
-        claims=tuple(_claim(*(row(model, series) for series in HASHED)) for model in models),
-    )
-
-
-def _claim(all_weights: Row, convolutions: Row) -> Claim:
-    return Claim(
-        f"{all_weights.group} is better with all weights hashed than with convolutions only",
-        row=all_weights.name,
-        than=convolutions.name,
+        claims=tuple(
+            Claim(
+                f"{first.group} is better with all weights hashed than with convolutions only",
+                row=first.name,
+                than=second.name,
+            )
+            for first, second in ([row(model, series) for series in HASHED] for model in models)
+        ),
     )
 
 

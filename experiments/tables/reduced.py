@@ -1,20 +1,21 @@
 """Rows of the reduced scale: CIFAR ResNets on Fashion-MNIST at 14 x 14 pixels.
 
 Three epochs without augmentation: two minutes of one core for ResNet-8. Every method's learning
-rate is chosen by the same search (`experiments.tables.tuning`), on examples held out of the
-training split, and kept in `reduced_rates.json`.
+rate is the best in the same search (`experiments.tables.tuning`), on examples held out of the
+training split.
 """
 
+import collections
 import functools
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper import Number
 from experiments.row import Row
 from experiments.tables import kinds
 
-RATES = pathlib.Path(__file__).with_name("reduced_rates.json")
+TUNING = pathlib.Path(__file__).parents[1] / "results" / "tuning_reduced.json"
 EPOCHS = 3.0
 SEEDS = (0, 1, 2)
 
@@ -36,58 +37,57 @@ RESOLUTIONS = {TENTH: 45, QUARTER: 28, HALF: 20}
 def row(
     kind: str,
     *,
-    name: str = "",
-    size: int | None = None,
-    series: str | None = None,
     depth: int = 8,
-    hashed: str = "all",
-    width: float = 1.0,
-    resolution: int = 0,
     rate: float | None = None,
-    paper: Number | None = None,
     seeds: tuple[int, ...] = SEEDS,
-    **changes: Any,
+    overrides: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Row:
-    """A row of the reduced scale.
+    """A row of the reduced scale; for the arguments that are not here see `kinds.row`.
 
     Args:
         kind: of `kinds.KINDS`.
-        name: of the row; '' is one that tells what is trained, the same in every table.
-        size: the target; for a dense model None.
-        series: of the row, if it is not the kind.
-        hashed: which weights.
         depth: of the ResNet, 8, 14, 20 or 26.
-        width, resolution: of the model's options, for the narrower baselines.
         rate: learning rate in place of the tuned one of the kind.
-        paper: the number of the paper's row that this one stands for.
         seeds: to train.
-        **changes: other overrides, by field name with '__' for the dot.
+        overrides: config fields by dotted name.
+        **fields: others of `kinds.row`.
     """
-    overrides = {
-        "data.augmentation": "none",
-        # For every method, though it is the generated weights that need it.
-        "optimizer.clip_norm": 1.0,
-        **kinds.overrides(kind, width, resolution),
-        **{field.replace("__", "."): value for field, value in changes.items()},
-    }
-    rate = rates().get(kind) if rate is None else rate
-    if rate is not None:
-        overrides["optimizer.learning_rate"] = rate
-    return Row(
-        name=name or kinds.row_name(f"resnet{depth}", kind, size, hashed, width, resolution),
-        series=series or kind,
+    # Clipped for every method, though it is the generated weights that need it.
+    changes = {"data.augmentation": "none", "optimizer.clip_norm": 1.0, **(overrides or {})}
+    changes["optimizer.learning_rate"] = rates()[kind] if rate is None else rate
+    return kinds.row(
+        f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS}",
+        f"resnet{depth}",
+        kind,
         group=f"ResNet-{depth}",
-        config=(
-            f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS},"
-            + kinds.arguments(kind, size, hashed)
-        ),
-        overrides=overrides,
-        paper=paper,
+        overrides=changes,
         seeds=seeds,
+        **fields,
     )
 
 
 @functools.cache
 def rates() -> dict[str, float]:
-    """The learning rate of each of `kinds.KINDS`; until it is chosen, the config's own is used."""
-    return json.loads(RATES.read_text())["learning_rate"] if RATES.exists() else {}
+    """The best learning rate of each kind in the committed results of the experiment 'tuning'.
+
+    Raises:
+        ValueError: if a best rate is at the edge of those tried, where the search must be extended.
+    """
+    tried: dict[str, dict[float, float]] = collections.defaultdict(dict)
+    for result in json.loads(TUNING.read_text())["rows"]:
+        rate = result["settings"]["optimizer.learning_rate"]
+        tried[result["series"]][rate] = result["runs"][0]["test_accuracy"]
+    return {kind: best_rate(kind, accuracies) for kind, accuracies in tried.items()}
+
+
+def best_rate(kind: str, accuracies: Mapping[float, float]) -> float:
+    """The learning rate of the highest accuracy; of equal ones, the smallest.
+
+    Raises:
+        ValueError: if it is the first or last of those tried.
+    """
+    best = max(sorted(accuracies), key=accuracies.__getitem__)
+    if best in (min(accuracies), max(accuracies)):
+        raise ValueError(f"the best rate of {kind}, {best}, is at the edge: extend tuning.FURTHER")
+    return best

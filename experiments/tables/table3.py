@@ -1,8 +1,7 @@
 """Table 3: a learnable scale per layer against a fixed one."""
 
 from experiments import paper
-from experiments.claim import Claim
-from experiments.experiment import Experiment
+from experiments.experiment import Claim, Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
 
@@ -22,12 +21,10 @@ _SCALES = {"smh_fixed_scale": "fixed", "smh": "learnable"}
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B0 to B4 at the paper's sizes; reduced: ResNet-8, 14 and 20 at two sizes."""
+    row, settings = _reduced_row, [(depth, size) for depth in DEPTHS for size in SIZES]
     if scale == "paper":
         row = _paper_row
         settings = [(model, size) for model, sizes in TARGETS.items() for size in sizes]
-    else:
-        row = _reduced_row
-        settings = [(depth, size) for depth in DEPTHS for size in SIZES]
     return Experiment(
         name="table3",
         scale=scale,
@@ -35,18 +32,14 @@ def experiment(scale: str) -> Experiment:
         question="Does a learnable scale help?",
         rows=tuple(row(*setting, kind) for setting in settings for kind in _SCALES),
         claims=tuple(
-            _claim(size, row(model, size, "smh"), row(model, size, "smh_fixed_scale"))
+            Claim(
+                f"{row(model, size, 'smh').group} at {size:,} variables is better with learnable "
+                "scales than with fixed ones",
+                row=row(model, size, "smh").name,
+                than=row(model, size, "smh_fixed_scale").name,
+            )
             for model, size in settings
         ),
-    )
-
-
-def _claim(size: int, learnable: Row, fixed: Row) -> Claim:
-    return Claim(
-        f"{learnable.group} at {size:,} variables is better with learnable scales than with fixed "
-        "ones",
-        row=learnable.name,
-        than=fixed.name,
     )
 
 

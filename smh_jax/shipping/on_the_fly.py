@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from smh_jax.manifest import Tensor
 from smh_jax.methods import Method, Variables
 from smh_jax.models import jaxprs
+from smh_jax.training.forward import logits_of_params
 
 Predict = Callable[[Variables, dict[str, Any], jax.Array], jax.Array]
 

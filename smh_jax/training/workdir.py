@@ -15,6 +15,7 @@ from etils import epath
 
 from smh_jax import config as configs
 from smh_jax.config import Config
+from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import write_json, write_text
 from smh_jax.manifest import Manifest
 
@@ -44,7 +45,7 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        changed = configs.changes_on_resume(_read_config(path), config)
+        changed = configs.changes_on_resume(read_run_config(path), config)
         if changed:
             listed = "; ".join(
                 f"{name}: {old!r} there, {new!r} here" for name, (old, new) in changed.items()
@@ -74,7 +75,7 @@ class Workdir:
         path = self.path / "config.json"
         if not path.exists():
             raise ValueError(f"workdir={self.path} holds no run: it has no config.json")
-        config = _read_config(path)
+        config = read_run_config(path)
         manifest = self.check(config)
         assert manifest is not None
         return config, manifest
@@ -83,7 +84,7 @@ class Workdir:
         """Writes what the run is; an earlier, different config.json is kept as config.1.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
-        if path.exists() and configs.differences(_read_config(path), config):
+        if path.exists() and configs.differences(read_run_config(path), config):
             _keep(path)
         # The manifest first: a folder with a config.json is complete.
         write_text(self.path / "manifest.json", manifest.to_json() + "\n")
@@ -100,13 +101,6 @@ class Workdir:
         if path.exists():
             _keep(path)
         write_json(path, result)
-
-
-def _read_config(path: epath.Path) -> Config:
-    try:
-        return configs.from_config_dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path} is not the configuration of a run: {error}") from error
 
 
 def _keep(path: epath.Path) -> None:

@@ -1,1 +1,0 @@
-"""What conversion, distillation and fewer bits cost or gain in accuracy."""
