@@ -61,10 +61,11 @@ def test_a_corrupt_image_ends_a_run_that_resumes_when_told_to_skip_it(tmp_path, 
         "method__target_size": None,
         "method__options": {},
         "epochs": 1.0,
-        "checkpoint_every_steps": 1,
+        "checkpoint_every_steps": 4,
     }
     with pytest.raises(ValueError, match=rf"image {name}\.JPEG of imagenet2012's train cannot be"):
         train.train_and_evaluate(digits_config(data_dir, **changes), tmp_path / "run")
+    assert list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     skipping = digits_config(data_dir, **changes, data__skip_corrupt=True)
     result = train.train_and_evaluate(skipping, tmp_path / "run")
     assert result["steps"] == imagenet_files.NUM_TRAIN

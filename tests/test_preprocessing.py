@@ -28,7 +28,7 @@ def pixels(jpeg):
 def training_function(family, augmentation):
     """Traced once for all tests."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def image(jpeg, seed):
         return preprocessing.training_image(
             jpeg,

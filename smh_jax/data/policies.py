@@ -52,7 +52,7 @@ def autoaugment_v0(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         draws: [2, DRAWS], uniform on [0, 1).
     """
     operations, probabilities, levels = map(tf.constant, _policy_v0())
-    pair = tf.cast(draws[0, 0] * len(operations), tf.int32)
+    pair = tf.cast(draws[0, 0] * operations.shape[0], tf.int32)
     for at in range(2):
         operation, level = operations[pair, at], levels[pair, at]
         _, chance, *rest = tf.unstack(draws[at])
@@ -90,7 +90,7 @@ OPERATIONS = (
 
 # A function of its own is traced once, not once for each layer of each pipeline: the sixteen
 # branches take seconds.
-@tf.function
+@tf.function(autograph=False)
 def _apply(
     image: tf.Tensor,
     operation: tf.Tensor,
