@@ -96,7 +96,14 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+# The deep ones are of the same code, and take a minute to trace.
+DEEP = {"efficientnet_b3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in PUBLISHED],
+)
 def test_published_multiply_adds(name):
     published = PUBLISHED[name]
     resolution = models.default_resolution(name)

@@ -1,5 +1,7 @@
 """Inference that generates layer by layer: the same logits, in a fraction of the memory."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -58,50 +60,68 @@ class Unusual(nn.Module):
         return x[:, :10] + jnp.exp(bias)[jnp.newaxis]
 
 
+def random_like(tree, mean=0.0):
+    """Values of which no two are alike, large enough for deep models; no program makes them."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda x: (mean + 0.7 * random.normal(size=x.shape)).astype(x.dtype), tree)
+
+
 def variables_of(method):
-    """Variables of which no two scales are alike, large enough for deep models' activations."""
-    variables = method.init(jax.random.key(0))
-    if "scales" in variables:
-        variables["scales"] = 1 + jnp.linspace(0, 2, variables["scales"].size)
-    return variables
+    return {
+        name: random_like(group, mean=1.0 if name == "scales" else 0.0)
+        for name, group in method.abstract_variables.items()
+    }
 
 
-def both_logits(model, method, images, at_once):
-    """Of the model on all its weights, and on the fly."""
-    state = dict(model.init(jax.random.key(1), images, train=False))
+def state_of(model, images):
+    """Batch statistics as the model initializes them, other than the trained ones."""
+    init = functools.partial(model.init, train=False)
+    state = dict(jax.eval_shape(init, jax.random.key(1), images))
     del state["params"]
-    variables = variables_of(method)
+    return jax.tree.map(lambda x: np.full(x.shape, 0.2, x.dtype), state)
+
+
+def both_logits(model, method, images, *at_once):
+    """Of the model on all its weights, and on the fly for each number of elements at once."""
+    state = state_of(model, images)
 
     @jax.jit
-    def unpacked(variables):
+    def both(variables):
         params = method.materialize(variables)
-        return model.apply({"params": params, **state}, images, train=False)
+        expected = model.apply({"params": params, **state}, images, train=False)
+        return expected, [
+            on_the_fly.predict(model, method, size)(variables, state, images) for size in at_once
+        ]
 
-    function = jax.jit(on_the_fly.predict(model, method, at_once))
-    return unpacked(variables), function(variables, state, images)
+    return both(variables_of(method))
 
 
 def assert_same(expected, logits, tolerance=1e-5):
     assert np.std(np.asarray(expected), axis=0).min() > 1e-6  # they depend on the image
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=tolerance * scale)
+    for some in logits:
+        np.testing.assert_allclose(some, expected, rtol=1e-4, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize(
-    ("name", "at_once"),
-    [(name, None) for name in (*VARIANTS, *DECOMPOSITIONS, *MORE)]
-    + [(name, 0) for name in (*VARIANTS, *DECOMPOSITIONS, *MORE) if "smh" in name],
-)
-def test_every_method(name, at_once):
+@pytest.fixture(scope="module")
+def two_layers():
+    """A model, images and its manifest."""
     model = TwoLayers()
-    images = jax.random.normal(jax.random.key(2), (3, 8, 8, 1))
-    manifest = Manifest.from_model(model, images.shape)
+    images = np.random.default_rng(2).normal(size=(3, 8, 8, 1)).astype(np.float32)
+    return model, images, Manifest.from_model(model, images.shape)
+
+
+@pytest.mark.parametrize("name", [*VARIANTS, *DECOMPOSITIONS, *MORE])
+def test_every_method(name, two_layers):
+    model, images, manifest = two_layers
     if name in VARIANTS:
         method = create(manifest, name, 390)
     else:
         kind, options = (DECOMPOSITIONS | MORE)[name]
         method = methods.create(kind, manifest, target_size=390, **options)
-    assert_same(*both_logits(model, method, images, at_once))
+    # Three tensors of unequal sizes at once; where slices of pools are taken, one by one, too.
+    at_once = (208, 0) if "smh" in name else (208,)
+    assert_same(*both_logits(model, method, images, *at_once))
 
 
 @pytest.mark.parametrize(
@@ -109,59 +129,36 @@ def test_every_method(name, at_once):
     [
         ("cifar_resnet8", {}, 8),
         ("resnet18", {"width_multiplier": 0.125}, 32),
-        ("efficientnet_b0", {"width_multiplier": 0.25}, 32),
+        ("mobilenet_v3_small", {"width_multiplier": 0.25}, 32),
         ("cifar_resnet8", {"dtype": "bfloat16"}, 8),
     ],
 )
 def test_every_family_of_models(name, options, side):
     model = models.create(name, num_classes=5, **options)
-    images = jax.random.normal(jax.random.key(2), (2, side, side, 3))
+    images = np.random.default_rng(2).normal(size=(2, side, side, 3)).astype(np.float32)
     manifest = Manifest.from_model(model, images.shape)
     method = methods.create("smh", manifest, target_size=manifest.num_weights // 3)
-    expected, logits = both_logits(model, method, images, None)
     # Rounding grows with the depth.
-    assert_same(expected, logits, 0.1 if options.get("dtype") == "bfloat16" else 1e-3)
+    tolerance = 0.1 if options.get("dtype") == "bfloat16" else 1e-3
+    assert_same(*both_logits(model, method, images, None), tolerance)
 
 
-@pytest.mark.parametrize("at_once", [None, 0])
-def test_any_use_of_weights(at_once):
+def test_any_use_of_weights():
     model = Unusual()
-    images = jax.random.normal(jax.random.key(2), (3, 8, 8, 1))
+    images = np.random.default_rng(2).normal(size=(3, 8, 8, 1)).astype(np.float32)
     manifest = Manifest.from_model(model, images.shape)
     method = methods.create("smh", manifest, target_size=900)
     assert {"loop", "positions", "shared/kernel"} <= {t.name for t in method.manifest.hashed}
-    assert_same(*both_logits(model, method, images, at_once))
+    assert_same(*both_logits(model, method, images, None, 0))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38])
-def test_the_clock_is_zero_whatever_the_activations_are(value):
+def test_the_clock_is_zero_whatever_the_activations_are():
     zero = jax.jit(lambda x: on_the_fly._Clock(x).zero())
-    result = zero(jnp.full((2, 3), value))
-    assert (result, result.dtype) == (0, jnp.int32)
+    for value in (np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38):
+        result = zero(np.full((2, 3), value, np.float32))
+        assert (result, result.dtype) == (0, jnp.int32)
     # The compiler keeps the dependence.
     assert "compare" in zero.lower(jnp.ones(3)).compile().as_text()
-
-
-def test_it_can_be_exported_for_any_batch_size():
-    model = models.create("cifar_resnet8", num_classes=5, width_multiplier=0.5)
-    images = jax.random.normal(jax.random.key(2), (3, 8, 8, 1))
-    manifest = Manifest.from_model(model, images.shape)
-    method = methods.create("smh", manifest, target_size=6000, blocks=2)
-    state = dict(model.init(jax.random.key(1), images, train=False))
-    del state["params"]
-    variables = variables_of(method)
-    predict = jax.jit(on_the_fly.predict(model, method))
-    (batch,) = jax.export.symbolic_shape("batch")
-    exported = jax.export.export(predict, platforms=("cpu", "cuda", "tpu"))(
-        *jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (variables, state)),
-        jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.float32),
-    )
-    loaded = jax.export.deserialize(exported.serialize())
-    for some in (images, images[:1]):
-        expected = predict(variables, state, some)
-        np.testing.assert_allclose(
-            loaded.call(variables, state, some), expected, rtol=1e-5, atol=1e-6
-        )
 
 
 def peak_bytes(function, *arguments):
@@ -173,7 +170,9 @@ def peak_bytes(function, *arguments):
 @pytest.mark.parametrize(
     ("name", "side", "target_size", "blocks", "bound"),
     [
-        ("resnet50", 224, 2_555_703, 1, 0.40),
+        # A fifth of its weights are in one layer.
+        ("resnet18", 112, 1_168_000, 1, 0.55),
+        pytest.param("resnet50", 224, 2_555_703, 1, 0.40, marks=pytest.mark.slow),
         pytest.param("resnet50", 224, 2_555_703, 16, 0.40, marks=pytest.mark.slow),
         pytest.param("efficientnet_b4", 380, 5_000_000, 1, 0.65, marks=pytest.mark.slow),
     ],
@@ -184,10 +183,8 @@ def test_memory_is_bounded(name, side, target_size, blocks, bound):
     manifest = Manifest.from_model(model, images.shape, measure=False)
     method = methods.create("smh", manifest, target_size=target_size, blocks=blocks)
 
-    def init(key):
-        return model.init(key, jnp.zeros(images.shape), train=False)
-
-    state = dict(jax.eval_shape(init, jax.random.key(0)))
+    init = functools.partial(model.init, train=False)
+    state = dict(jax.eval_shape(init, jax.random.key(0), images))
     params = state.pop("params")
 
     def unpacked(params, state, images):

@@ -9,7 +9,6 @@ with squeeze-excite gates and additions of shortcuts, and the up-sampling of the
 
 import functools
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -29,7 +28,10 @@ def count_multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     Raises:
         ValueError: if the model multiplies in a loop of unknown length.
     """
-    return _count_with(model, _variables(model, input_shape), input_shape)
+    # Initialization runs the forward pass, too, and its initializers multiply no matrices.
+    init = functools.partial(model.init, train=False)
+    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    return _count(jax.make_jaxpr(init)(jax.random.key(0), images).jaxpr)
 
 
 def matching_resolution(
@@ -55,13 +57,11 @@ def matching_resolution(
     """
     model = model.clone(input_resolution=0)
     target = count_multiply_adds(reference, (1, resolution, resolution, 3))
-    # The weights of a convolutional network do not depend on the resolution.
-    variables = _variables(model, (1, resolution, resolution, 3))
 
     @functools.cache
     def excess(multiple: int) -> int:
         side = multiple * multiple_of
-        return _count_with(model, variables, (1, side, side, 3)) - target
+        return count_multiply_adds(model, (1, side, side, 3)) - target
 
     low = -(-resolution // multiple_of)
     if excess(low) > 0:
@@ -81,21 +81,6 @@ def matching_resolution(
         else:
             low = middle
     return multiple_of * min((low, high), key=lambda multiple: abs(excess(multiple)))
-
-
-def _variables(model: nn.Module, input_shape: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of the model's variables."""
-
-    def init() -> Any:
-        return model.init(jax.random.key(0), jnp.zeros(input_shape), train=False)
-
-    return jax.eval_shape(init)
-
-
-def _count_with(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> int:
-    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    program = jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, images)
-    return _count(program.jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
