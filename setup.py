@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 INSTALL_REQUIRES = [
     "absl-py>=2.1",
-    "array_record>=0.8",
+    "array_record>=0.8.6",
     "clu>=0.0.12",
     "etils[epath]>=1.12",
     "flax>=0.12",

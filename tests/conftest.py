@@ -56,7 +56,7 @@ def run_python():
 
 
 @pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory, worker_id):
+def digits_dir(tmp_path_factory):
     """A data_dir in which digits are prepared, one per worker."""
     from smh_jax import data
 

@@ -8,7 +8,8 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from smh_jax.config.schema import Config, from_config_dict
+from smh_jax.config.dicts import from_config_dict
+from smh_jax.config.schema import Config
 
 # What config files (ValueError) and config dicts (the others) raise for what they do not know.
 MISTAKES = (flags.Error, ValueError, KeyError, AttributeError, TypeError, OSError)
