@@ -40,8 +40,8 @@ def metric_writer(folder: epath.Path, first_step: int) -> metric_writers.MetricW
     )
 
 
-class JsonLinesWriter(metric_writers.MetricWriter):
-    """Writes the scalars of each step as one JSON row."""
+class JsonLinesWriter:
+    """Writes the scalars of each step as one JSON row; of clu's writers it has what is called."""
 
     def __init__(self, path: epath.Path) -> None:
         """Appends to the file at `path`."""
@@ -60,16 +60,6 @@ class JsonLinesWriter(metric_writers.MetricWriter):
             with self._path.open("a") as file:
                 file.write(json.dumps(self._row) + "\n")
             self._row = {}
-
-    def close(self) -> None:
-        """Writes the last row."""
-        self.flush()
-
-    def _unsupported(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("metrics.jsonl holds scalars only")
-
-    write_summaries = write_images = write_videos = write_audios = _unsupported
-    write_texts = write_histograms = write_pointcloud = write_hparams = _unsupported
 
 
 def _step(row: str) -> int | None:
