@@ -30,7 +30,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "What to compile.", loc
 ALSO = flags.DEFINE_multi_string("also", [], "Another config file, with its overrides.")
 TOPOLOGY = flags.DEFINE_string("topology", "v3:4x4", "Generation, and chips in each direction.")
 MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "Ends the compiler before it writes code.")
-OUTPUT = flags.DEFINE_string("output", None, "JSON file of results, to be gone on with.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file of results, to resume from.")
 flags.mark_flag_as_required("config")
 
 
