@@ -27,7 +27,7 @@ INSTALL_REQUIRES = [
     "zstandard>=0.23",
 ]
 
-ONNX_REQUIRES = ["onnx>=1.18"]
+ONNX_REQUIRES = ["onnx>=1.19"]
 PLOT_REQUIRES = ["matplotlib>=3.9"]
 
 # torchvision's input pipeline, which ours is compared with.

@@ -96,7 +96,7 @@ PUBLISHED = {
 }
 
 
-# The deep ones are of the same code, and take a minute to trace.
+# Deeper ones, which the same code builds.
 DEEP = {"efficientnet_b3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"}
 
 
@@ -124,23 +124,23 @@ def test_up_sampling_is_not_counted_but_its_larger_maps_are():
 
 
 @pytest.mark.parametrize(
-    ("name", "width_multiplier", "multiple_of", "expected"),
+    ("name", "resolution", "width_multiplier", "multiple_of", "expected"),
     [
         # The paper labels this point of figure 5 with 450, and writes "about": 224 / 0.4 is 560.
-        ("mobilenet_v3_large", 0.4, 8, 440),
-        ("mobilenet_v2", 0.4, 8, 432),
-        ("mobilenet_v2", 0.5, 32, 384),
-        ("mobilenet_v2", 1.0, 1, 224),
+        ("mobilenet_v3_large", 224, 0.4, 8, 440),
+        pytest.param("mobilenet_v2", 224, 0.4, 8, 432, marks=pytest.mark.slow),
+        ("mobilenet_v2", 224, 0.5, 32, 384),
+        ("cifar_resnet8", 32, 1.0, 1, 32),
     ],
 )
-def test_matching_resolution(name, width_multiplier, multiple_of, expected):
+def test_matching_resolution(name, resolution, width_multiplier, multiple_of, expected):
     full = models.create(name, num_classes=1000)
     thin = models.create(name, num_classes=1000, width_multiplier=width_multiplier)
-    side = models.matching_resolution(thin, full, 224, multiple_of=multiple_of)
+    side = models.matching_resolution(thin, full, resolution, multiple_of=multiple_of)
     assert side == expected
-    target = models.count_multiply_adds(full, (1, 224, 224, 3))
+    target = models.count_multiply_adds(full, (1, resolution, resolution, 3))
     upsampled = thin.clone(input_resolution=side)
-    found = models.count_multiply_adds(upsampled, (1, 224, 224, 3))
+    found = models.count_multiply_adds(upsampled, (1, resolution, resolution, 3))
     for other in (side - multiple_of, side + multiple_of):
         neighbour = models.count_multiply_adds(thin, (1, other, other, 3))
         assert abs(found - target) <= abs(neighbour - target)

@@ -271,7 +271,7 @@ def test_what_is_known_is_not_compiled_again(tmp_path, compiled):
     path = tmp_path / "results" / "tpu.json"
     first = tpu_compiler.Results(path)
     row = first.add("digits", digits, "v3:4x4", memory_only=True)
-    # A later call goes on with the file.
+    # A later call resumes from the file.
     later = tpu_compiler.Results(path)
     assert later.add("the same", digits, "v3:4x4", memory_only=True) == row
     assert compiled == [("digits", True)]
@@ -376,13 +376,13 @@ def test_the_command_tells_mistakes_in_one_line(run_python):
 @pytest.mark.parametrize(
     ("memory_of", "tried", "largest"),
     [
-        # Affine in the batch, but for a last step that takes more: 14 GiB beside the state would
+        # Affine in the batch, but for a last step that takes more: 14 GiB besides the state would
         # hold 112 eighths of a GiB.
         (lambda batch: 2**30 + batch * 2**27 + (batch >= 112) * 2**30, [32, 64, 112, 104], 104),
         # More room than was predicted.
         (lambda batch: 2**30 + min(batch, 64) * 2**27 + max(batch - 64, 0) * 2**26,
          [32, 64, 112, 160], 160),
-        # What grows no more is not gone after.
+        # What does not grow any more is not pursued.
         (lambda batch: 2**30 + min(batch, 112) * 2**26, [32, 64, 224, 592], 592),
     ],
 )  # fmt: skip

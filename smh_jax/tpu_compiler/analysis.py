@@ -28,7 +28,6 @@ from smh_jax.training.run import Run
 _NUM_EXAMPLES = 1_281_167
 # What a step's code is counted as where it is not compiled to the end. EfficientNet-B2's is 0.1.
 CODE_BYTES = 2**29
-_GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Analysis:
         digest: of the program, before it is optimised, and the compiler's version.
         libtpu: version of the compiler.
         topology, cores: for which it is compiled.
-        batch_size, batch_per_core, parts: examples of a step, a core's share, and the equal parts
-            in which a core takes its share (`optimizer.accumulate_steps`).
+        batch_size, batch_per_core, parts: examples of a step, a core's share, and the microbatches
+            that it is split into (`optimizer.accumulate_steps`).
         num_variables, num_weights: trained, and of the base model.
         fits: whether memory suffices, by the compiler's own layout.
         memory_bytes: arguments, temporaries and code; of a step that does not fit as much as the
@@ -141,8 +140,8 @@ def _receive(connection: Connection) -> dict[str, Any]:
 def _compile(content: dict[str, Any], name: str, folder: str, connection: Connection) -> None:
     """In the process of the compiler: sends what is known when lowered, then when compiled."""
     try:
-        found = topology.find(name)
-        lowered, facts = lower(from_config_dict(content), found)
+        tpu = topology.find(name)
+        lowered, facts = lower(from_config_dict(content), tpu)
         version = topology.libtpu_version()
         digest = hashlib.sha256(f"{version} {name}\n{lowered.as_text()}".encode()).hexdigest()
         connection.send(
@@ -150,8 +149,8 @@ def _compile(content: dict[str, Any], name: str, folder: str, connection: Connec
             | {
                 "digest": digest,
                 "libtpu": version,
-                "limit_bytes": found.memory_bytes,
-                "clock_hz": found.clock_hz,
+                "limit_bytes": tpu.memory_bytes,
+                "clock_hz": tpu.clock_hz,
             }
         )
         connection.recv()
@@ -183,6 +182,10 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     Args:
         config: what to train.
         to: whose cores it is mapped over.
+
+    Raises:
+        ValueError: also if `distillation.teacher` names a folder without a run; its weights are
+            not needed.
     """
     cores = len(to.devices)
     run = Run.from_config(config, num_devices=cores)

@@ -1,4 +1,4 @@
-"""A JSON file of analyses that is gone on with, and their table."""
+"""A JSON file of analyses, which a later call resumes from, and their table."""
 
 import dataclasses
 import json

@@ -42,25 +42,18 @@ def _dynamic_slice(builder: Builder, equation: Any, x: Tensor, *starts: Tensor) 
     """As in JAX, a start from which the slice would leave the array is moved to where it fits."""
     x = builder.whole(x, equation.invars[0].aval.shape)
     sizes = equation.params["slice_sizes"]
-    vectors: list[str] = []
-    axes = []
-    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        last = x.dims[axis] - size
-        if isinstance(last, int) and last == 0:
+    axes = [axis for axis, size in enumerate(sizes) if x.dims[axis] != size]
+    if not axes:
+        return x
+    vectors = []
+    for axis in axes:
+        start, last = builder.cast(starts[axis], np.int64), x.dims[axis] - sizes[axis]
+        if start.is_stored:
+            vectors.append(builder.integers([min(max(int(start.data), 0), last)]))
             continue
-        if start.is_known:
-            begin = min(max(int(start.data), 0), last)
-            ends = [*x.dims[:axis], begin + size, *x.dims[axis + 1 :]]
-            begins = [begin if other == axis else 0 for other in range(len(x.dims))]
-            x = builder.slice(x, begins, ends, [1] * len(x.dims))
-            continue
-        start = builder.cast(start, np.int64)
         name = builder.graph.node("Max", builder.of(start), builder.graph.constant(np.int64(0)))
         name = builder.graph.node("Min", name, builder.graph.constant(np.int64(last)))
         vectors.append(builder.graph.node("Reshape", name, builder.integers([1])))
-        axes.append(axis)
-    if not axes:
-        return x
     begins = vectors[0] if len(axes) == 1 else builder.graph.node("Concat", *vectors, axis=0)
     ends = builder.graph.node("Add", begins, builder.integers([sizes[axis] for axis in axes]))
     return builder.node(
@@ -72,13 +65,9 @@ def _dynamic_slice(builder: Builder, equation: Any, x: Tensor, *starts: Tensor) 
 def _pad(builder: Builder, equation: Any, x: Tensor, value: Tensor) -> Tensor:
     x = builder.whole(x, equation.invars[0].aval.shape)
     low, high, interior = zip(*equation.params["padding_config"], strict=True)
-    if any(interior):
-        raise ValueError("padding between elements")
-    if min(*low, *high, 0) < 0:
-        begins = [max(0, -size) for size in low]
-        ends = [size + min(0, cut) for size, cut in zip(x.dims, high, strict=True)]
-        x = builder.slice(x, begins, ends, [1] * len(begins))
-    pads = builder.integers([max(0, size) for size in (*low, *high)])
+    if any(interior) or min(*low, *high) < 0:
+        raise ValueError("padding between elements, or of negative size")
+    pads = builder.integers((*low, *high))
     return builder.node("Pad", x, pads, value, like=equation.outvars[0].aval)
 
 
