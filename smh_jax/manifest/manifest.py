@@ -122,22 +122,22 @@ class Manifest:
         Raises:
             ValueError: unless the tree has exactly the manifest's paths and shapes.
         """
-        found = {
+        given = {
             "/".join(str(key.key) for key in path): leaf
             for path, leaf in jax.tree_util.tree_leaves_with_path(meta.unbox(params))
         }
         wanted = {tensor.name: tensor.shape for tensor in self.tensors}
-        wrong = [f"{name} is missing" for name in wanted if name not in found]
-        wrong += [f"{name} is not a tensor of the model" for name in found if name not in wanted]
+        wrong = [f"{name} is missing" for name in wanted if name not in given]
+        wrong += [f"{name} is not a tensor of the model" for name in given if name not in wanted]
         wrong += [
-            f"{name} is {np.shape(found[name])}, not {shape}"
+            f"{name} is {np.shape(given[name])}, not {shape}"
             for name, shape in wanted.items()
-            if name in found and np.shape(found[name]) != shape
+            if name in given and np.shape(given[name]) != shape
         ]
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
-        return {name: found[name] for name in wanted}
+        return {name: given[name] for name in wanted}
 
     def same_tensors(self, other: "Manifest") -> bool:
         """Whether both describe tensors of the same paths, shapes and dtypes in the same order."""

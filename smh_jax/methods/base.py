@@ -35,7 +35,7 @@ class Method(abc.ABC):
     A subclass with a `name` is known by it from the time it is defined; see `of_name`.
 
     Attributes:
-        manifest: what is to be made. A tensor that this method cannot generate is moved from the
+        manifest: describes the weights. A tensor that this method cannot generate is moved from the
             hashed to the stored ones when the method is built.
         target_size: upper bound on all trainable variables: pools, scales and stored tensors.
     """
@@ -228,12 +228,12 @@ class PooledMethod(Method):
         manifest, target = self.manifest, self.target_size
         if target is None or target < 1:
             raise ValueError(f"target_size={target} must be a positive number of variables")
-        beside = manifest.num_stored + self.num_scales
-        if target < beside + self.min_pool_size:
+        num_others = manifest.num_stored + self.num_scales
+        if target < num_others + self.min_pool_size:
             raise ValueError(
-                f"target_size={target} leaves {target - beside} variables for the pools beside "
-                f"{manifest.num_stored} stored ones and {self.num_scales} scales; "
-                f"the smallest possible target is {beside + self.min_pool_size}"
+                f"target_size={target} leaves {target - num_others} variables for the pools "
+                f"besides {manifest.num_stored} stored ones and {self.num_scales} scales; "
+                f"the smallest possible target is {num_others + self.min_pool_size}"
             )
 
     @cached_property
@@ -299,8 +299,8 @@ class PooledMethod(Method):
     def materialize(self, variables: Variables) -> Params:
         """See `Method.materialize`."""
         weights = self.generate(variables["pools"])
-        made = self._scaled(variables, weights, 0, len(self.manifest.hashed))
-        return self.manifest.tree({**variables["stored"], **made})
+        generated = self._scaled(variables, weights, 0, len(self.manifest.hashed))
+        return self.manifest.tree({**variables["stored"], **generated})
 
     def materialize_part(
         self, variables: Variables, first: int, last: int, zero: jax.Array

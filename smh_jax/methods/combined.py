@@ -66,8 +66,8 @@ class Combined(PooledMethod):
         options = arguments.parse(text, **defaults).to_dict()
         # With one scale for each tensor, a part takes the manifest as it is, and what it counts
         # besides its pools is known.
-        beside = self.manifest.num_stored + len(self.manifest.hashed)
-        return of_name(name)(self.manifest, beside + pool_budget, **options)
+        num_others = self.manifest.num_stored + len(self.manifest.hashed)
+        return of_name(name)(self.manifest, num_others + pool_budget, **options)
 
     @cached_property
     def min_pool_size(self) -> int:

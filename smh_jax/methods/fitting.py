@@ -94,10 +94,10 @@ def fit(
         target = start + (pull - stiffness * start) / (stiffness.max() or 1.0)
         new_u, new_v = truncate(target.reshape(shape), rank)
         new_matrix, new_scales = (new_u @ new_v).ravel(), scales
-        made = new_matrix[entries]
+        product = new_matrix[entries]
         if learn_scales:
-            norms = by_group(importance * made**2)
-            dots = by_group(importance * made * weights)
+            norms = by_group(importance * product**2)
+            dots = by_group(importance * product * weights)
             new_scales = np.where(norms > 0, dots / np.where(norms > 0, norms, 1), scales)
         error = error_of(new_scales, new_matrix)
         if error > errors[-1] and momentum:

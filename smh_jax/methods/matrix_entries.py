@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 # A run that is made of whole rows has more entries than asked for. Where it is more by this share,
-# its first and its last rows are made apart.
+# its first and its last rows are computed separately.
 _MAX_WASTE = 0.125
 
 

@@ -27,7 +27,7 @@ class SMH(PooledMethod):
     """`W = U V` with `U: [n, M]`, `V: [M, n]`, `n = ceil(sqrt(N))` (paper, equation 4).
 
     Weight i, counted over all hashed tensors in order of creation and row-major within each, is
-    `W.ravel()[i]`. The number of hash pairs M is the largest whose pools fit the target beside the
+    `W.ravel()[i]`. The number of hash pairs M is the largest whose pools fit the target besides the
     stored variables and the scales.
 
     Attributes:
@@ -180,13 +180,13 @@ class SMH(PooledMethod):
             importance.append(np.full(tensor.size, 1 / (np.mean(unscaled**2) or 1.0)))
             groups.append(first + np.arange(tensor.size) % scales)
             first += scales
-        found = fitting.fit(
+        solution = fitting.fit(
             *map(np.concatenate, (weights, importance, [entries], groups)),
             shape=shape,
             rank=self.num_hash_pairs,
             learn_scales=self.scale == "learnable",
         )
-        pools = {"u": found.u, "v": found.v}
+        pools = {"u": solution.u, "v": solution.v}
         if self.blocks == 1:
             pools = {name: pool[0] for name, pool in pools.items()}
         variables: Variables = {
@@ -194,7 +194,7 @@ class SMH(PooledMethod):
             "stored": {t.name: jnp.asarray(leaves[t.name]) for t in self.manifest.stored},
         }
         if self.scale == "learnable":
-            variables["scales"] = jnp.asarray(found.scales, jnp.float32)
+            variables["scales"] = jnp.asarray(solution.scales, jnp.float32)
         return variables
 
     def generate_part(

@@ -16,7 +16,7 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside an option-A shortcut: subsampled, padded with zero channels."""
+    """Two 3x3 convolutions and an option-A shortcut: subsampled, padded with zero channels."""
 
     filters: int
     stride: int
@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
 class CifarResNet(ImageModel, kw_only=True):
     """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of at least 4x4.
 
-    Attributes (beside those of `ImageModel`):
+    Attributes (besides those of `ImageModel`):
         depth: total layers, `6n + 2`.
         width_multiplier: multiplies every width.
     """

@@ -45,7 +45,7 @@ classifier_init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 class EfficientNet(ImageModel, kw_only=True):
     """EfficientNet for images of at least 32x32.
 
-    Attributes (beside those of `ImageModel`):
+    Attributes (besides those of `ImageModel`):
         width_coefficient, depth_coefficient: compound scaling of B0's widths and repeats.
         width_multiplier: multiplies every width once more.
         dropout_rate: before the classifier.

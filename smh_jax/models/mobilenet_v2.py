@@ -39,7 +39,7 @@ kernel_init = nn.initializers.truncated_normal(0.09)
 class MobileNetV2(ImageModel, kw_only=True):
     """MobileNetV2 for images of at least 32x32.
 
-    Attributes (beside those of `ImageModel`):
+    Attributes (besides those of `ImageModel`):
         width_multiplier: multiplies every width; below 1, all but the last layer's.
         dropout_rate: before the classifier.
     """

@@ -64,7 +64,7 @@ kernel_init = nn.initializers.truncated_normal(0.09)
 class MobileNetV3(ImageModel, kw_only=True):
     """MobileNetV3 for images of at least 32x32.
 
-    Attributes (beside those of `ImageModel`):
+    Attributes (besides those of `ImageModel`):
         blocks: the inverted residual blocks, in order.
         hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.

@@ -21,7 +21,7 @@ classifier_init = nn.initializers.normal(0.01)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or a 3x3 between two 1x1 (`bottleneck`), beside a shortcut.
+    """Two 3x3 convolutions, or a 3x3 between two 1x1 (`bottleneck`), alongside a shortcut.
 
     The shortcut is a 1x1 convolution where the shape changes. The scale of the last batch norm
     starts at 0, so that every block starts as its shortcut (Goyal et al. 2017, section 5.1).
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
 class ResNet(ImageModel, kw_only=True):
     """ResNet of four stages for images of at least 32x32.
 
-    Attributes (beside those of `ImageModel`):
+    Attributes (besides those of `ImageModel`):
         stage_sizes: blocks of each stage.
         bottleneck: blocks of three convolutions rather than two.
         stride_on_3x3: strided bottlenecks stride in their 3x3 (v1.5); False: in the first 1x1 (v1).

@@ -83,8 +83,8 @@ def solve(
     best = 0
     if target_size < largest:
         best = _last(lambda step: size_or_zero(step) <= target_size, end)
-    found = size_or_zero(best)
-    if not found:
+    num_weights = size_or_zero(best)
+    if not num_weights:
         narrowest = _last(lambda step: not size_or_zero(step), end) + 1
         raise ValueError(
             f"target_size={target_size} is impossible for {name}: widths up to {max_multiplier:g} "
@@ -92,10 +92,10 @@ def solve(
         )
     for coarser in (1000, 100, 10):
         rounded = best // coarser * coarser
-        if size_or_zero(rounded) == found:
+        if size_or_zero(rounded) == num_weights:
             best = rounded
             break
-    return Solution(best / _RESOLUTION, found)
+    return Solution(best / _RESOLUTION, num_weights)
 
 
 def _last(holds: Callable[[int], bool], end: int) -> int:
