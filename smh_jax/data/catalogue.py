@@ -1,14 +1,16 @@
 """The datasets a run can name, and how their splits are reached: in memory or in their files."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from smh_jax.config.names import check_known
 from smh_jax.data import digits  # noqa: F401  (registers the builder)
-from smh_jax.data.records import RecordSplit, open_split
+
+if TYPE_CHECKING:
+    from smh_jax.data.records import RecordSplit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +133,7 @@ def check_augmentation(info: DatasetInfo, augmentation: str) -> None:
         )
 
 
-def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split | RecordSplit:
+def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split | RecordSplit":
     """Reads a split into memory, or opens one that stays in its files.
 
     A dataset that fits in memory is prepared first where that has not been done.
@@ -148,6 +150,8 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split | 
     builder = _builder(info.name, data_dir)
     if info.name in _STREAMED:
         split = _SPLITS[info.name].get(split, split)
+        from smh_jax.data.records import open_split
+
         return open_split(builder, split, info.image_shape[0], info.preprocessing)
     try:
         builder.download_and_prepare()
@@ -166,6 +170,9 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> Split | 
         ) from error
     images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
     if images.shape[1:] != info.image_shape:
+        # Takes seconds to load, and describing a dataset does without.
+        import tensorflow as tf
+
         resized = tf.image.resize(images, info.image_shape[:2], method="area")
         images = np.round(resized.numpy()).astype(np.uint8)
     return Split(images, labels)

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
-import sklearn.model_selection
 import tensorflow_datasets as tfds
 
 _TEST_EXAMPLES = 360
@@ -35,6 +33,10 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        # Needed only once, when the dataset is prepared.
+        import sklearn.datasets
+        import sklearn.model_selection
+
         digits = sklearn.datasets.load_digits()
         train, test = sklearn.model_selection.train_test_split(
             np.arange(len(digits.target)),
