@@ -3,8 +3,8 @@
 The pools go into the file as they are stored, once, and no operator on them is carried out ahead of
 time: the model that generates its weights stays as small as the artifact.
 
-Ours because jax2onnx 0.17.1 writes no valid model of multi_hash, MobileNetV3 or max pooling, files
-1.4 to 9 times as large of the others, and holds orbax-checkpoint below 0.11.37.
+Ours because jax2onnx 0.17.1 writes no valid model of multi_hash, MobileNetV3 or max pooling, makes
+those of other on_the_fly models 2 to 9 times as large, and holds orbax-checkpoint below 0.11.37.
 """
 
 import json
