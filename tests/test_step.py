@@ -243,11 +243,11 @@ def test_evaluation_takes_the_averages():
     assert abs(loss(state) - loss(state.replace(ema=None))) > 1e-3
 
 
-def test_averages_of_bfloat16_pools_are_float32():
-    model = Network(True, 0.0)
-    manifest = Manifest.from_model(model, (1, *IMAGES[1:]))
-    method = methods.create("smh", manifest, target_size=600, pool_dtype="bfloat16")
-    state = init_state(model, method, optax.sgd(0.1), (1, *IMAGES[1:]), seed=0, ema=True)
+def test_averages_of_bfloat16_variables_are_float32():
+    """As a base model's own parameters may be, which are stored."""
+    state, _ = state_and_static(True, None, 0.0, 1, ema_decay=0.9)
+    variables = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.variables)
+    state = state.starting_from(variables, state.model_state)
     assert state.variables["pools"]["u"].dtype == jnp.bfloat16
     assert state.ema.variables["pools"]["u"].dtype == jnp.float32
     assert state.evaluated()[0]["pools"]["u"].dtype == jnp.bfloat16
