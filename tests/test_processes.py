@@ -203,8 +203,8 @@ def test_files_are_written_once(scenario):
     printed = scenario.ends[0][0]
     assert json.loads(printed[printed.index("{") :]) == result
     assert "test_accuracy" not in scenario.ends[1][0]
-    assert "going on from step" not in scenario.ends[1][1]
-    assert f"going on from step {scenario.saved}" in scenario.ends[0][1]
+    assert "resuming from step" not in scenario.ends[1][1]
+    assert f"resuming from step {scenario.saved}" in scenario.ends[0][1]
 
 
 @pytest.mark.slow
