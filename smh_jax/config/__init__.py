@@ -11,16 +11,6 @@ from smh_jax.config.schema import (
     OptimizerConfig,
 )
 
-__all__ = [
-    "Config",
-    "DataConfig",
-    "DistillationConfig",
-    "MethodConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "changes_on_resume",
-    "differences",
-    "from_config_dict",
-    "to_config_dict",
-    "to_json_dict",
-]
+__all__ = ["Config", "DataConfig", "DistillationConfig", "MethodConfig", "ModelConfig"]
+__all__ += ["OptimizerConfig", "changes_on_resume", "differences", "from_config_dict"]
+__all__ += ["to_config_dict", "to_json_dict"]

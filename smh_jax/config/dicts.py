@@ -27,23 +27,18 @@ def to_config_dict(config: Config) -> ml_collections.ConfigDict:
 
 
 def _to_dict(config: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(type(config))
+    """The fields of a dataclass; of a None, a placeholder says which type an override may have."""
     content = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
         if dataclasses.is_dataclass(value):
             value = _to_dict(value)
         elif isinstance(value, Mapping):
-            value = {key: _placeholder(v, str) if v is None else v for key, v in value.items()}
+            value = {k: config_dict.placeholder(str) if v is None else v for k, v in value.items()}
         elif value is None:
-            value = _placeholder(value, _without_none(hints[field.name]))
-        content[field.name] = value
+            value = config_dict.placeholder(_without_none(hint))
+        content[name] = value
     return content
-
-
-def _placeholder(value: None, kind: type) -> Any:
-    # Of a None, a config dict would otherwise not know which type an override may have.
-    return config_dict.placeholder(kind)
 
 
 def _without_none(hint: Any) -> type:

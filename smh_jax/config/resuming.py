@@ -1,7 +1,8 @@
 """In what a run may differ from how it began, when it is resumed."""
 
-from collections.abc import Mapping
 from typing import Any
+
+from flax.traverse_util import flatten_dict
 
 from smh_jax.config.dicts import to_json_dict
 from smh_jax.config.schema import Config
@@ -36,19 +37,9 @@ def changes_on_resume(before: Config, now: Config) -> dict[str, tuple[Any, Any]]
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configs differ, by dotted name, with both values."""
-    ours, theirs = _flatten(to_json_dict(one)), _flatten(to_json_dict(other))
+    ours, theirs = (flatten_dict(to_json_dict(config), sep=".") for config in (one, other))
     return {
         name: (ours.get(name), theirs.get(name))
         for name in {**ours, **theirs}
         if ours.get(name) != theirs.get(name)
     }
-
-
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -18,17 +18,5 @@ with epy.lazy_api_imports(globals()):
     from smh_jax.data.preprocessing import Augmentation
     from smh_jax.data.records import RecordSplit
 
-__all__ = [
-    "Augmentation",
-    "Batch",
-    "DatasetInfo",
-    "Normalization",
-    "RecordSplit",
-    "Split",
-    "check_augmentation",
-    "describe",
-    "eval_batches",
-    "load",
-    "names",
-    "train_batches",
-]
+__all__ = ["Augmentation", "Batch", "DatasetInfo", "Normalization", "RecordSplit", "Split"]
+__all__ += ["check_augmentation", "describe", "eval_batches", "load", "names", "train_batches"]

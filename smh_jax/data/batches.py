@@ -34,8 +34,7 @@ def train_batches(
     """This host's share of the batches of steps `first_step` to `last_step - 1`.
 
     Args:
-        split: the training examples.
-        normalization: of the images.
+        split, normalization: the training examples, and how their pixels are normalized.
         batch_size: examples per step over all hosts.
         augmentation: of the images, or its name.
         seed: of order and augmentation.
@@ -58,12 +57,7 @@ def train_batches(
         def image(jpeg: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
             seeds = tf.stack([tf.constant(seed, tf.int64), position])
             return preprocessing.training_image(
-                jpeg,
-                seeds,
-                family=split.preprocessing,
-                image_size=split.image_size,
-                normalization=normalization,
-                augmentation=augmentation,
+                jpeg, seeds, split.preprocessing, split.image_size, normalization, augmentation
             )
 
         stream = Stream(split, batch_size, share, image, dtype, skip_corrupt, seed)
@@ -114,10 +108,7 @@ def eval_batches(
 
         def image(jpeg: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             return preprocessing.evaluation_image(
-                jpeg,
-                family=split.preprocessing,
-                image_size=split.image_size,
-                normalization=normalization,
+                jpeg, split.preprocessing, split.image_size, normalization
             )
 
         stream = Stream(split, batch_size, share, image, dtype, skip_corrupt, seed=None)

@@ -42,25 +42,16 @@ _SPLITS = {"imagenet2012": {"minival": "train[:10000]", "minitrain": "train[1000
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset before it is prepared.
-
-    Attributes:
-        name: in tensorflow-datasets' catalogue.
-        image_shape: (height, width, channels) that the model sees.
-        class_names: in order of label.
-        normalization: of the images.
-        preprocessing: 'plain', 'resnet' or 'inception'.
-    """
+    """What is known of a dataset of tensorflow-datasets' catalogue before it is prepared."""
 
     name: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # (height, width, channels) that the model sees.
+    class_names: tuple[str, ...]  # In order of label.
     normalization: Normalization
     preprocessing: str = "plain"
 
     @property
     def num_classes(self) -> int:
-        """Number of labels."""
         return len(self.class_names)
 
 
@@ -73,7 +64,6 @@ class Split:
 
     @property
     def num_examples(self) -> int:
-        """Number of examples."""
         return len(self.labels)
 
 
@@ -93,35 +83,25 @@ def describe(
     image_size: int | None = None,
     preprocessing: str = "plain",
 ) -> DatasetInfo:
-    """Describes a dataset without preparing it.
-
-    Args:
-        name: one of `names()`.
-        data_dir: where tensorflow-datasets keeps it; None for that library's default.
-        image_size: height and width to which the images will be resized, or None.
-        preprocessing: 'plain', or for images of many sizes 'resnet' or 'inception'.
+    """Describes a dataset without preparing it; for the arguments see `DataConfig`.
 
     Raises:
-        ValueError: for an unknown name; the near ones are listed. For a preprocessing that the
-            dataset's images are not made for.
+        ValueError: for an unknown name, or a preprocessing that the dataset's images are not made
+            for.
     """
     features = _builder(name, data_dir).info.features
     height, width, channels = features["image"].shape
     side = image_size or _STREAMED.get(name)
+    normalization = _NORMALIZATION[name]
+    if preprocessing == "inception":
+        normalization = _INCEPTION_NORMALIZATION
     if preprocessing != "plain" and name not in _STREAMED:
         raise ValueError(
             f"data.preprocessing={preprocessing!r} is for images of many sizes "
             f"({', '.join(_STREAMED)}); data.name={name!r} takes 'plain'"
         )
-    return DatasetInfo(
-        name=name,
-        image_shape=(side or height, side or width, channels),
-        class_names=tuple(features["label"].names),
-        normalization=(
-            _INCEPTION_NORMALIZATION if preprocessing == "inception" else _NORMALIZATION[name]
-        ),
-        preprocessing=preprocessing,
-    )
+    shape, class_names = (side or height, side or width, channels), tuple(features["label"].names)
+    return DatasetInfo(name, shape, class_names, normalization, preprocessing)
 
 
 def check_augmentation(info: DatasetInfo, augmentation: str) -> None:
@@ -136,12 +116,8 @@ def check_augmentation(info: DatasetInfo, augmentation: str) -> None:
 def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split | RecordSplit":
     """Reads a split into memory, or opens one that stays in its files.
 
-    A dataset that fits in memory is prepared first where that has not been done.
-
-    Args:
-        info: from `describe`; images in memory of another size are resized (area average).
-        split: in tensorflow-datasets' notation; of imagenet2012 also 'minival' and 'minitrain'.
-        data_dir: as in `describe`.
+    A dataset that fits in memory is prepared first where that has not been done, and its images
+    are resized to those of `info` by area averages. For the other arguments see `DataConfig`.
 
     Raises:
         ValueError: if the dataset can be neither found nor prepared, is not whole, or has no such

@@ -38,18 +38,14 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         import sklearn.model_selection
 
         digits = sklearn.datasets.load_digits()
+        rows = np.arange(len(digits.target))
         train, test = sklearn.model_selection.train_test_split(
-            np.arange(len(digits.target)),
-            test_size=_TEST_EXAMPLES,
-            stratify=digits.target,
-            random_state=0,
+            rows, test_size=_TEST_EXAMPLES, stratify=digits.target, random_state=0
         )
-        return {
-            "train": self._generate_examples(digits, train),
-            "test": self._generate_examples(digits, test),
-        }
+        splits = {"train": train, "test": test}
+        return {name: self._generate_examples(digits, rows) for name, rows in splits.items()}
 
     def _generate_examples(self, digits: Any, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
-        for row in sorted(int(row) for row in rows):
+        for row in sorted(rows.tolist()):
             image = np.round(digits.images[row] * (255 / 16)).astype(np.uint8)
             yield row, {"image": image[..., np.newaxis], "label": int(digits.target[row])}

@@ -117,12 +117,9 @@ def translate_y(image: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
 
 
 def cutout(image: tf.Tensor, half_side: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
-    """Fills a square (DeVries and Taylor 2017): `Image.paste` of one color.
+    """`Image.paste` of one color (DeVries and Taylor 2017): fills a square about (y, x) in pixels.
 
-    Args:
-        image: the image.
-        half_side: half of the square's side in pixels.
-        center: (y, x) in pixels; the square is cut off at the border.
+    The square, of which half a side is given in pixels, is cut off at the border.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
     y, x = tf.range(height)[:, tf.newaxis], tf.range(width)[tf.newaxis]

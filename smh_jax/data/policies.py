@@ -4,7 +4,6 @@ Nothing is drawn here: the random numbers come as arguments, uniform on [0, 1).
 """
 
 import functools
-from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -115,32 +114,23 @@ def _apply(
     amount = level / 10.0
     signed = tf.where(side < 0.5, amount, -amount)
     whole = functools.partial(tf.cast, dtype=tf.int32)
-    enhancement = 1.8 * amount + 0.1
-    branches: dict[str, Callable[[], tf.Tensor]] = {
-        "autocontrast": lambda: ops.autocontrast(image),
-        "equalize": lambda: ops.equalize(image),
-        "invert": lambda: ops.invert(image),
-        "rotate": lambda: ops.rotate(image, 30.0 * signed),
+    arguments = {
+        **dict.fromkeys(("autocontrast", "equalize", "invert"), ()),
+        "rotate": (30.0 * signed,),
         # Levels up to 2 ask for no bit at all; one stays, as in EfficientNet's training.
-        "posterize": lambda: ops.posterize(image, tf.clip_by_value(whole(4.0 * amount), 1, 8)),
-        "solarize": lambda: ops.solarize(image, whole(256.0 * amount)),
-        "solarize_add": lambda: ops.solarize_add(image, whole(110.0 * amount)),
-        "color": lambda: ops.color(image, enhancement),
-        "contrast": lambda: ops.contrast(image, enhancement),
-        "brightness": lambda: ops.brightness(image, enhancement),
-        "sharpness": lambda: ops.sharpness(image, enhancement),
-        "shear_x": lambda: ops.shear_x(image, 0.3 * signed),
-        "shear_y": lambda: ops.shear_y(image, 0.3 * signed),
-        "translate_x": lambda: ops.translate_x(image, translation * signed),
-        "translate_y": lambda: ops.translate_y(image, translation * signed),
-        "cutout": lambda: ops.cutout(
-            image,
+        "posterize": (tf.clip_by_value(whole(4.0 * amount), 1, 8),),
+        "solarize": (whole(256.0 * amount),),
+        "solarize_add": (whole(110.0 * amount),),
+        **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), (1.8 * amount + 0.1,)),
+        **dict.fromkeys(("shear_x", "shear_y"), (0.3 * signed,)),
+        **dict.fromkeys(("translate_x", "translate_y"), (translation * signed,)),
+        "cutout": (
             whole(hole * amount),
             whole(tf.stack(center) * tf.cast(tf.shape(image)[:2], tf.float32)),
         ),
     }
-    changed = tf.switch_case(operation, [branches[name] for name in OPERATIONS])
-    return tf.ensure_shape(changed, image.shape)
+    branches = [functools.partial(getattr(ops, n), image, *arguments[n]) for n in OPERATIONS]
+    return tf.ensure_shape(tf.switch_case(operation, branches), image.shape)
 
 
 def _policy_v0() -> tuple[list[list[int]], list[list[float]], list[list[float]]]:

@@ -18,53 +18,42 @@ _IMAGENET_FILES = {
 def prepare_local_files(
     name: str, files: Mapping[str, epath.PathLike], data_dir: str | None = None
 ) -> tfds.core.DatasetInfo:
-    """Prepares a dataset with the catalogue's own builder, without internet.
+    """Prepares a dataset with the catalogue's own builder, without internet; its description.
 
     The catalogue checks what it downloads against known checksums. Local copies can have been
     compressed anew, so the caller has to check their content.
 
     Args:
         name: of the dataset in the catalogue.
-        files: the local copy, all in one folder, of each file by the address that the builder
-            knows.
+        files: local copies, all in one folder, by the address that the builder knows.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
-
-    Returns:
-        The description of the prepared dataset.
     """
     paths = {url: epath.Path(path) for url, path in files.items()}
     catalogued = tfds.builder_cls(name)
     with tfds.core.registered.skip_registration():
-        builder_class = type(
-            catalogued.__name__,
-            (catalogued,),
-            {
-                "name": name,
-                "pkg_dir_path": catalogued.pkg_dir_path,
-                "url_infos": {url: checksums.compute_url_info(paths[url]) for url in paths},
-                "__module__": catalogued.__module__,
-            },
-        )
+        attributes = {
+            "name": name,
+            "pkg_dir_path": catalogued.pkg_dir_path,
+            "url_infos": {url: checksums.compute_url_info(paths[url]) for url in paths},
+            "__module__": catalogued.__module__,
+        }
+        builder_class = type(catalogued.__name__, (catalogued,), attributes)
     (folder,) = {path.parent for path in paths.values()}
     builder = builder_class(data_dir=data_dir)
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=folder),
-    )
+    download_config = tfds.download.DownloadConfig(manual_dir=folder)
+    builder.download_and_prepare(download_config=download_config)
     return builder.info
 
 
 def prepare_imagenet(
     source: epath.PathLike, data_dir: str | None, subset: bool = False
 ) -> tfds.core.DatasetInfo:
-    """Prepares `imagenet2012` from its official tar files, unless it is prepared already.
+    """Prepares `imagenet2012`, unless it is prepared already, and returns its description.
 
     Args:
-        source: folder of the tar files.
+        source: folder of the official tar files.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         subset: takes tar files of any size.
-
-    Returns:
-        The description of the prepared dataset.
 
     Raises:
         ValueError: if a file is missing, is not whole or is not a tar file of images; the message
@@ -88,10 +77,9 @@ def prepare_imagenet(
                 "whole; --subset takes it as a subset of ImageNet"
             )
     builder = tfds.builder("imagenet2012", data_dir=data_dir, file_format=records.FILE_FORMAT)
+    download_config = tfds.download.DownloadConfig(manual_dir=source)
     try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=source)
-        )
+        builder.download_and_prepare(download_config=download_config)
     except Exception as error:
         # Whatever is wrong with a tar file comes as one of many unrelated types.
         raise ValueError(

@@ -16,37 +16,20 @@ from smh_jax.data.catalogue import Normalization
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training images are changed beyond their family's crops and colors.
-
-    Attributes:
-        name: 'none', 'crop', 'crop_flip', 'autoaugment_v0' or 'randaugment'.
-        layers, magnitude: of 'randaugment'.
-    """
+    """How training images are changed beyond their family's crops and colors; see `DataConfig`."""
 
     name: str = "none"
     layers: int = 2
     magnitude: float = 9.0
 
 
-@dataclasses.dataclass(frozen=True)
-class _RandomCrops:
-    """Random crops for training.
-
-    Attributes:
-        area: range of a crop's share of the image.
-        aspect: range of its width over its height.
-        attempts: to find such a crop.
-    """
-
-    area: tuple[float, float]
-    aspect: tuple[float, float]
-    attempts: int
-
-
+# Of a random crop: its share of the image, its width over its height, and the tries to find one.
 _RANDOM_CROPS = {
-    "resnet": _RandomCrops(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), attempts=10),
-    "inception": _RandomCrops(area=(0.05, 1.0), aspect=(0.75, 1.33), attempts=100),
-}
+    "resnet": {"area_range": (0.08, 1.0), "aspect_ratio_range": (3 / 4, 4 / 3), "max_attempts": 10},
+    "inception": {
+        "area_range": (0.05, 1.0), "aspect_ratio_range": (0.75, 1.33), "max_attempts": 100
+    },
+}  # fmt: skip
 _RESIZING = {"plain": "area", "resnet": "bicubic", "inception": "bilinear"}
 
 # Of the image's area, a random crop covers at least this.
@@ -86,7 +69,6 @@ def random_crop(images: tf.Tensor, offsets: tf.Tensor, padding: int) -> tf.Tenso
 def training_image(
     jpeg: tf.Tensor,
     seed: tf.Tensor,
-    *,
     family: str,
     image_size: int,
     normalization: Normalization,
@@ -99,8 +81,7 @@ def training_image(
         seed: [2], int64; all that is random follows from it.
         family: 'plain', 'resnet' or 'inception'.
         image_size: height and width in pixels.
-        normalization: of the image.
-        augmentation: see there.
+        normalization, augmentation: of the image.
     """
     layers = augmentation.layers if augmentation.name == "randaugment" else 2
     window_seed, draws_seed = seed * [1, 2], seed * [1, 2] + [0, 1]
@@ -131,7 +112,7 @@ def training_image(
 
 
 def evaluation_image(
-    jpeg: tf.Tensor, *, family: str, image_size: int, normalization: Normalization
+    jpeg: tf.Tensor, family: str, image_size: int, normalization: Normalization
 ) -> tf.Tensor:
     """An evaluation example's image; see `training_image`."""
     shape = tf.io.extract_jpeg_shape(jpeg)[:2]
@@ -143,15 +124,12 @@ def _random_window(
     shape: tf.Tensor, seed: tf.Tensor, family: str, otherwise: tf.Tensor
 ) -> tf.Tensor:
     """A random crop's (top, left, height, width) in pixels; `otherwise` where no try fits."""
-    crop = _RANDOM_CROPS[family]
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=seed,
         min_object_covered=_MIN_COVERED,
-        aspect_ratio_range=crop.aspect,
-        area_range=crop.area,
-        max_attempts=crop.attempts,
+        **_RANDOM_CROPS[family],
     )
     # The whole image comes back where no attempt succeeded.
     has_succeeded = tf.reduce_any(size[:2] != shape)
@@ -181,16 +159,12 @@ def _distort_colors(
 ) -> tf.Tensor:
     """Brightness and saturation, one after the other, from draws on [0, 1); values on 0..255."""
 
-    def brighten(image: tf.Tensor) -> tf.Tensor:
-        return image + _between(_BRIGHTNESS, brightness)
-
-    def saturate(image: tf.Tensor) -> tf.Tensor:
-        return tf.image.adjust_saturation(image, _between(_SATURATION, saturation))
-
+    added, factor = _between(_BRIGHTNESS, brightness), _between(_SATURATION, saturation)
+    image = image / 255.0
     image = tf.cond(
         order < 0.5,
-        lambda: saturate(brighten(image / 255.0)),
-        lambda: brighten(saturate(image / 255.0)),
+        lambda: tf.image.adjust_saturation(image + added, factor),
+        lambda: tf.image.adjust_saturation(image, factor) + added,
     )
     return 255.0 * tf.clip_by_value(image, 0.0, 1.0)
 

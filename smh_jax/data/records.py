@@ -4,6 +4,7 @@ The files are ArrayRecords, on disk or in a bucket, whose every record can be re
 is what makes a global shuffle, and resuming at any step, cost nothing.
 """
 
+import bisect
 import concurrent.futures
 import dataclasses
 import itertools
@@ -38,8 +39,7 @@ class RecordSplit:
         name: of dataset and split, for messages.
         image_size: height and width that the model sees.
         preprocessing: family of `smh_jax.data.preprocessing`.
-        shards: the files, in order.
-        records: the examples, serialized.
+        shards, records: the files, in order, and the serialized examples in them.
     """
 
     name: str
@@ -55,10 +55,8 @@ class RecordSplit:
 
     def file(self, row: int) -> str:
         """The file that holds an example."""
-        ends = itertools.accumulate(shard.take for shard in self.shards)
-        return next(
-            shard.filename for shard, end in zip(self.shards, ends, strict=True) if row < end
-        )
+        ends = list(itertools.accumulate(shard.take for shard in self.shards))
+        return self.shards[bisect.bisect(ends, row)].filename
 
 
 def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -69,12 +67,7 @@ def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
 def open_split(
     builder: tfds.core.DatasetBuilder, split: str, image_size: int, preprocessing: str
 ) -> RecordSplit:
-    """Opens a split of a prepared dataset; reads none of its examples.
-
-    Args:
-        builder: of the dataset.
-        split: in tensorflow-datasets' notation.
-        image_size, preprocessing: see `RecordSplit`.
+    """Opens a split, in tensorflow-datasets' notation, of a prepared dataset; reads no example.
 
     Raises:
         ValueError: if the dataset is not there, or not all of it, or in another file format, or
@@ -95,11 +88,8 @@ def open_split(
             f"--out_file_format={FILE_FORMAT}"
         )
     try:
-        source = builder.as_data_source(
-            split,
-            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
-            file_format=FILE_FORMAT,
-        )
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        source = builder.as_data_source(split, deserialize_method=raw, file_format=FILE_FORMAT)
         shards = base.file_instructions(builder.info, split)
     except (ValueError, KeyError, AssertionError) as error:
         raise ValueError(

@@ -21,32 +21,26 @@ from smh_jax.training.workdir import Workdir
 
 
 def relative_errors(method: Method, variables: Variables, params: Params) -> dict[str, float]:
-    """Norm of each tensor's error as a share of the norm of the tensor; 0 where both are 0.
+    """Norm of each hashed tensor's error as a share of the norm of the tensor.
 
     Args:
-        method: with the manifest.
-        variables: of the method.
+        method, variables: that generate the weights.
         params: the tree that `materialize` should give.
     """
     generated = method.manifest.leaves(jax.jit(method.materialize)(variables))
     wanted = method.manifest.leaves(params)
     errors = {}
-    for name, leaf in wanted.items():
-        exact = np.asarray(leaf, np.float64)
-        error = np.linalg.norm(np.asarray(generated[name], np.float64) - exact)
-        errors[name] = float(error / (np.linalg.norm(exact) or 1.0)) if error else 0.0
+    for tensor in method.manifest.hashed:
+        exact = np.asarray(wanted[tensor.name], np.float64)
+        error = np.linalg.norm(np.asarray(generated[tensor.name], np.float64) - exact)
+        errors[tensor.name] = float(error / (np.linalg.norm(exact) or 1.0))
     return errors
 
 
 def of_run(
     workdir: str | os.PathLike[str], method: MethodConfig
 ) -> tuple[Run, Params, dict[str, Any]]:
-    """The run of another method on what a run has learned, its weights and its batch statistics.
-
-    Args:
-        workdir: of the trained run.
-        method: of the new run.
-    """
+    """The run of another method on what a run has learned, its weights and batch statistics."""
     source = trained.read(workdir)
     config = dataclasses.replace(source.config, method=method, init_from=None)
     return Run.from_config(config, num_devices=1), source.params, source.model_state
@@ -60,18 +54,17 @@ def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
     """
     run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
     collections = params_file.read(path)
-    params = collections.pop("params")
     like = jax.eval_shape(Program.for_run(run, num_examples=1).init_state).model_state
-    model_state = {name: collections.get(name) for name in like}
-    wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, model_state)
-    if wanted != given:
-        wrong = [name for name in wanted if wanted[name] != given[name]]
+    state = {name: collections.get(name) for name in like}
+    wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, state)
+    wrong = [name for name in like if wanted[name] != given[name]]
+    if wrong:
         raise ValueError(
             f"params={path} has no {', '.join(wrong)} such as model "
             f"{config.model.name!r} needs: save all of its collections"
         )
-    state = jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), model_state, like)
-    return run, params, state
+    state = jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), state, like)
+    return run, collections["params"], state
 
 
 def convert(
@@ -81,16 +74,13 @@ def convert(
     output: str | os.PathLike[str],
     source: str,
 ) -> dict[str, float]:
-    """Fits the run's method to weights and writes it as a run at step 0.
+    """Fits the run's method to weights and writes it as a run at step 0; its `relative_errors`.
 
     Args:
         run: of the new method.
         params, model_state: of the trained model.
         output: folder of the new run; `conversion.json` there holds the errors.
         source: where the weights come from, for the record.
-
-    Returns:
-        The relative error of each hashed tensor.
 
     Raises:
         ValueError: if the folder is taken, or the method cannot be fitted to these weights.
@@ -100,9 +90,8 @@ def convert(
         raise ValueError(f"output={output} is not empty: choose a new folder")
     variables = run.method.fit(params)
     errors = relative_errors(run.method, variables, params)
-    errors = {tensor.name: errors[tensor.name] for tensor in run.method.manifest.hashed}
-    state = Program.for_run(run, num_examples=1).init_state()
-    state = state.starting_from(variables, model_state)
+    fresh = Program.for_run(run, num_examples=1).init_state()
+    state = fresh.starting_from(variables, model_state)
     folder.describe(run.config, run.method.manifest)
     with Checkpoints(folder.path, keep=1) as checkpoints:
         checkpoints.save(state, progress={})

@@ -25,7 +25,7 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         ValueError: if there is no trained run.
     """
     source = trained.read(workdir)
-    config, dataset = source.config, source.run.dataset
+    config, dataset, model = source.config, source.run.dataset, source.config.model
     result = Workdir(workdir).result() or {}
     if result.get("steps") != source.step:
         logging.warning("the run is not complete: this is its step %d", source.step)
@@ -34,13 +34,10 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         method=methods.unrounded(source.run.method),
         stored=source.variables,
         model_state=source.model_state,
-        model=artifacts.ModelSpec(
-            config.model.name, dataset.num_classes, dict(config.model.options)
-        ),
+        model=artifacts.ModelSpec(model.name, dataset.num_classes, dict(model.options)),
         preprocessing=artifacts.Preprocessing(
-            image_shape=dataset.image_shape,
-            mean=dataset.normalization.mean,
-            stddev=dataset.normalization.stddev,
+            dataset.image_shape,
+            **dataclasses.asdict(dataset.normalization),
             crop=dataset.preprocessing,
         ),
         class_names=dataset.class_names,
@@ -65,27 +62,21 @@ def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
     return dataclasses.replace(artifact, accuracy=accuracy)
 
 
-def precisions(artifact: Artifact) -> tuple[str, ...]:
-    """Those at which a model can be stored."""
-    if artifact.precision != "float32" or "pools" not in artifact.stored:
-        return (artifact.precision,)
-    return artifacts.PRECISIONS
-
-
 def at_every_precision(
     artifact: Artifact, config: DataConfig | None, compress: bool
 ) -> dict[str, Artifact]:
-    """The artifact at each precision; prints precision, bytes and test accuracy, row by row.
+    """The artifact at each precision that it can have; prints its bytes and test accuracy.
 
     Args:
         artifact: the model.
         config: of the test set on which each is measured; None does not measure.
         compress: whether the bytes are those of compressed files.
     """
+    is_exact = artifact.precision == "float32" and "pools" in artifact.stored
     row = "{:<10} {:>14} {:>14}".format
     print(row("precision", "bytes", "test accuracy"), flush=True)
     by_precision = {}
-    for precision in precisions(artifact):
+    for precision in artifacts.PRECISIONS if is_exact else (artifact.precision,):
         reduced = artifact.at(precision)
         if config is not None:
             reduced = with_accuracy(reduced, config)

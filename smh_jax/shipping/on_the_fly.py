@@ -4,7 +4,8 @@ The model is traced with its weights as inputs, and the program of the trace is 
 weight generated where it is first used. So neither the model nor the method takes part in it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +24,10 @@ Predict = Callable[[Variables, dict[str, Any], jax.Array], jax.Array]
 def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Predict:
     """The model's forward pass as a function of the variables, to be jitted.
 
-    Its logits are those of `model.apply` on `method.materialize(variables)`, but for rounding. Its
-    memory is that of the variables, of the weights that are generated at once, of the largest
-    layer's weights and of the activations. A tensor that several layers share is kept from the
-    first to the last of them.
+    Its logits [batch, classes] are those of `model.apply` on `method.materialize(variables)`, but
+    for rounding. Its memory is that of the variables, of the weights that are generated at once, of
+    the largest layer's weights and of the activations. A tensor that several layers share is kept
+    from the first to the last of them.
 
     Args:
         model: is called as `model(images, train=False)`.
@@ -36,7 +37,7 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
 
     Returns:
         A pure function of the variables, the model's other collections (batch statistics) and the
-        images [batch, height, width, channels], whose result is [batch, classes].
+        images [batch, height, width, channels].
     """
     tensors = method.manifest.hashed
     if at_once is None:
@@ -47,28 +48,19 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
     )
     names = jax.tree.leaves(method.manifest.tree({t.name: t.name for t in method.manifest.tensors}))
 
-    def function(variables: Variables, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
-        def apply(params: Any, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
-            return logits_of_params(model, params, model_state, images)
+    trace = jax.make_jaxpr(functools.partial(logits_of_params, model))
 
-        program, shape = jax.make_jaxpr(apply, return_shape=True)(
-            abstract_params, model_state, images
-        )
+    def function(variables: Variables, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
+        program = trace(abstract_params, model_state, images)
         clock = _Clock(images)
         weights: dict[str, Any] = dict(variables["stored"])
         for first, last in groups:
-            together = _Later(
-                lambda first=first, last=last: method.materialize_part(
-                    variables, first, last, clock.zero()
-                )
-            )
-            for tensor in tensors[first:last]:
-                weights[tensor.name] = _Later(
-                    lambda together=together, name=tensor.name: together.now()[name]
-                )
+            part = functools.partial(method.materialize_part, variables, first, last)
+            names_of_part = [tensor.name for tensor in tensors[first:last]]
+            weights |= _later(lambda part=part: part(clock.zero()), names_of_part)
         inputs = [*(weights[name] for name in names), *jax.tree.leaves((model_state, images))]
-        logits = _evaluate(program, inputs, clock)
-        return jax.tree.unflatten(jax.tree.structure(shape), [_now(x) for x in logits])
+        (logits,) = _evaluate(program, inputs, clock)
+        return _now(logits)
 
     return function
 
@@ -89,14 +81,13 @@ class _Later:
     """A value that follows from generated weights alone; it is computed when it is first needed."""
 
     def __init__(self, compute: Callable[[], Any]):
-        self._compute = compute
-        self._value: Any = None
+        self.now = functools.cache(compute)
 
-    def now(self) -> Any:
-        """The value."""
-        if self._compute is not None:
-            self._value, self._compute = self._compute(), None
-        return self._value
+
+def _later(compute: Callable[[], Any], keys: Iterable[Any]) -> dict[Any, _Later]:
+    """The items, by key, of what is computed when the first of them is needed."""
+    together = functools.cache(compute)
+    return {key: _Later(lambda key=key: together()[key]) for key in keys}
 
 
 def _now(value: Any) -> Any:
@@ -134,6 +125,9 @@ class _Clock:
 def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], clock: _Clock) -> list[Any]:
     """Results of a program of which some inputs are generated later; so may be some results."""
 
+    def bind_now(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
+        return jaxprs.bind(equation, [_now(operand) for operand in operands])
+
     def rule(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
         later = [isinstance(operand, _Later) for operand in operands]
         if not any(later):
@@ -142,14 +136,10 @@ def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], clock: _Clock) -> lis
             return jaxprs.evaluate(inner, operands, rule)
         # What follows from weights alone is not needed before they are.
         if later == [not isinstance(atom, Literal) for atom in equation.invars]:
-            return _bind_later(equation, operands)
-        results = jaxprs.bind(equation, [_now(operand) for operand in operands])
+            results = _later(lambda: bind_now(equation, operands), range(len(equation.outvars)))
+            return list(results.values())
+        results = bind_now(equation, operands)
         clock.tick(results)
         return results
 
     return jaxprs.evaluate(program, inputs, rule)
-
-
-def _bind_later(equation: JaxprEqn, operands: Sequence[Any]) -> list[_Later]:
-    together = _Later(lambda: jaxprs.bind(equation, [_now(operand) for operand in operands]))
-    return [_Later(lambda i=i: together.now()[i]) for i in range(len(equation.outvars))]

@@ -11,10 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import safetensors.numpy
 
-Collections = dict[str, Any]
 
-
-def read(path: str | os.PathLike[str]) -> Collections:
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The collections of a Flax model by name: 'params', and perhaps 'batch_stats' and others.
 
     Args:
@@ -28,7 +26,10 @@ def read(path: str | os.PathLike[str]) -> Collections:
     path = pathlib.Path(path).absolute()
     if not path.exists():
         raise ValueError(f"params={path} does not exist")
-    readers = {".msgpack": _read_msgpack, ".safetensors": _read_safetensors}
+    readers = {
+        ".msgpack": lambda path: flax.serialization.msgpack_restore(path.read_bytes()),
+        ".safetensors": _read_safetensors,
+    }
     reader = _read_orbax if path.is_dir() else readers.get(path.suffix)
     if reader is None:
         raise ValueError(
@@ -42,10 +43,6 @@ def read(path: str | os.PathLike[str]) -> Collections:
     if not isinstance(tree, dict) or not tree:
         raise ValueError(f"params={path} holds no tree of named tensors")
     return tree if "params" in tree else {"params": tree}
-
-
-def _read_msgpack(path: pathlib.Path) -> Any:
-    return flax.serialization.msgpack_restore(path.read_bytes())
 
 
 def _read_safetensors(path: pathlib.Path) -> Any:

@@ -6,14 +6,5 @@ from smh_jax.shipping.artifact.file import check_new, encode, load, save
 from smh_jax.shipping.artifact.forward import FORMS
 from smh_jax.shipping.artifact.image_files import Preprocessing
 
-__all__ = [
-    "FORMS",
-    "PRECISIONS",
-    "Artifact",
-    "ModelSpec",
-    "Preprocessing",
-    "check_new",
-    "encode",
-    "load",
-    "save",
-]
+__all__ = ["FORMS", "PRECISIONS", "Artifact", "ModelSpec", "Preprocessing"]
+__all__ += ["check_new", "encode", "load", "save"]

@@ -13,8 +13,9 @@ import numpy as np
 from smh_jax import models
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.methods.rounding import PRECISIONS, Quantized, dequantize, quantize
+from smh_jax.methods.rounding import PRECISIONS, dequantize, quantize
 from smh_jax.shipping.artifact.image_files import Preprocessing
+from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.training import forward
 
 
@@ -37,12 +38,12 @@ class Artifact:
 
     Attributes:
         method: how the weights are made, with the manifest.
-        stored: the method's variables as they are stored: leaves of the pools may be in another
-            dtype than they are used in, or `Quantized`.
+        stored: the method's variables; pools may be in another dtype than that of their use, or
+            `Quantized`.
         model_state: the model's other collections (batch statistics).
         precision: of the pools: 'float32' (as they were trained), 'bfloat16', 'int8' or 'int4'.
         model: the base model; None if it is not one of this project's.
-        preprocessing: what is done to images before the model sees them; None if unknown.
+        preprocessing: of the images; None if unknown.
         class_names: in order of the logits; () if unknown.
         accuracy: what was measured of it, such as {'split': 'test', 'accuracy': 0.99, ...}.
         provenance: where it comes from: command, versions, dataset, steps.
@@ -73,7 +74,13 @@ class Artifact:
                 f"precision={precision!r}: the pools are stored as {self.precision} already; "
                 "start from a float32 artifact"
             )
-        pools = jax.tree.map(lambda leaf: reduce(leaf, precision), self.stored["pools"])
+
+        def store(pool: jax.Array) -> Any:
+            if precision == "bfloat16":
+                return jnp.asarray(pool).astype(jnp.bfloat16)
+            return _quantize(pool, precision)
+
+        pools = jax.tree.map(store, self.stored["pools"])
         stored = {**self.stored, "pools": pools}
         return dataclasses.replace(self, stored=stored, precision=precision, accuracy={})
 
@@ -84,13 +91,11 @@ class Artifact:
 
     def restore(self, stored: Variables) -> Variables:
         """The variables of their stored form; pure, to be called inside `jit`."""
-        like = self.method.abstract_variables
-        return jax.tree.map(
-            lambda leaf, wanted: restore(leaf).astype(wanted.dtype),
-            stored,
-            like,
-            is_leaf=lambda leaf: isinstance(leaf, Quantized),
-        )
+
+        def restore(leaf: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
+            return (dequantize(leaf) if is_quantized(leaf) else leaf).astype(like.dtype)
+
+        return jax.tree.map(restore, stored, self.method.abstract_variables, is_leaf=is_quantized)
 
     @cached_property
     def params(self) -> Params:
@@ -127,17 +132,4 @@ class Artifact:
 
 
 _logits = jax.jit(forward.logits_of_params, static_argnums=0)
-
-
-def reduce(array: Any, precision: str) -> Any:
-    """An array of pools in its stored form at a precision."""
-    if precision == "bfloat16":
-        return jnp.asarray(array).astype(jnp.bfloat16)
-    if precision == "float32":
-        return array
-    return jax.jit(quantize, static_argnums=1)(array, precision)
-
-
-def restore(leaf: Any) -> jax.Array:
-    """The inverse of `reduce`, up to its rounding."""
-    return dequantize(leaf) if isinstance(leaf, Quantized) else leaf
+_quantize = jax.jit(quantize, static_argnums=1)

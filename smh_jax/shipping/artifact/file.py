@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -11,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from smh_jax import methods
 from smh_jax.config.files import write_bytes
@@ -22,6 +23,7 @@ from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
 from smh_jax.shipping.artifact.image_files import Preprocessing
+from smh_jax.training import forward
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25
@@ -34,25 +36,16 @@ _SPARE_CALLS, _CALLS_PER_TENSOR = 50, 4
 
 
 def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
-    """The bytes of the file that `save` writes.
-
-    Args:
-        artifact: the model.
-        compress: the whole by zstandard.
-    """
+    """The bytes of the file that `save` writes; compressed by zstandard on demand."""
     groups = {**artifact.stored, "model_state": dict(artifact.model_state)}
     tensors, leaves = layout.pack(groups)
-    method, preprocessing = artifact.method, artifact.preprocessing
+    method = artifact.method
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
     metadata = {
-        "model": None if artifact.model is None else dataclasses.asdict(artifact.model),
-        "method": {
-            "name": method.name,
-            "target_size": method.target_size,
-            "options": options,
-        },
+        "model": artifact.model and dataclasses.asdict(artifact.model),
+        "method": {"name": method.name, "target_size": method.target_size, "options": options},
         "precision": artifact.precision,
-        "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
+        "preprocessing": artifact.preprocessing and dataclasses.asdict(artifact.preprocessing),
         "accuracy": dict(artifact.accuracy),
         "provenance": dict(artifact.provenance),
         # A tensor's description repeats that of the one before, and compresses tenfold.
@@ -72,13 +65,10 @@ def decode(data: bytes) -> Artifact:
     tensors, metadata = container.read(data)
     try:
         return _assemble(tensors, metadata)
-    except ValueError as error:
-        raise ValueError(f"its metadata do not fit: {error}") from error
     except Exception as error:
-        # Whatever else a description that nobody wrote in earnest leads to.
-        raise ValueError(
-            f"its metadata do not describe a model: {type(error).__name__}: {error}"
-        ) from error
+        # A description that nobody wrote in earnest can lead to whatever there is.
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"its metadata do not fit: {kind}{error}") from error
 
 
 def save(
@@ -89,17 +79,13 @@ def save(
     compress: bool = False,
     overwrite: bool = False,
 ) -> Artifact:
-    """Writes a model into one file.
+    """Writes a model into one file and returns it as it was stored.
 
     Args:
-        path: of the file.
-        artifact: the model.
+        path, artifact: the file and the model.
         precision: at which the pools are stored; None leaves them as they are.
         compress: the whole by zstandard.
         overwrite: whether a file that is there is replaced.
-
-    Returns:
-        The model as it was stored.
 
     Raises:
         ValueError: if the file exists, or for an impossible precision.
@@ -147,22 +133,22 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         for group, described in json.loads(_inflate(metadata["leaves"])).items()
     }
     method = _method(metadata["method"], manifest, leaves)
-    model, state = None, _tree(leaves["model_state"])
-    if metadata["model"] is not None:
-        model = ModelSpec(**metadata["model"])
-        state = _model_state(model, manifest, metadata["preprocessing"])
-    groups = {**method.abstract_variables, "model_state": state}
-    stored = layout.unpack(tensors, leaves, groups)
-    model_state = stored.pop("model_state")
-    if metadata["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={metadata['precision']!r} is unknown")
-    preprocessing = metadata["preprocessing"]
+    model, preprocessing = metadata["model"], metadata["preprocessing"]
     if preprocessing is not None:
         preprocessing = Preprocessing(**_tuples(preprocessing))
+    if model is None:
+        state = _tree(leaves["model_state"])
+    else:
+        model = ModelSpec(**model)
+        state = _model_state(model, manifest, preprocessing)
+    groups = {**method.abstract_variables, "model_state": state}
+    stored = layout.unpack(tensors, leaves, groups)
+    if metadata["precision"] not in PRECISIONS:
+        raise ValueError(f"precision={metadata['precision']!r} is unknown")
     return Artifact(
         method=method,
+        model_state=stored.pop("model_state"),
         stored=stored,
-        model_state=model_state,
         precision=metadata["precision"],
         model=model,
         preprocessing=preprocessing,
@@ -189,18 +175,19 @@ def _method(
     return method
 
 
-def _model_state(model: ModelSpec, manifest: Manifest, preprocessing: Any) -> Any:
+def _model_state(
+    model: ModelSpec, manifest: Manifest, preprocessing: Preprocessing | None
+) -> forward.ModelState:
     """Shapes of the model's other collections, if the manifest describes this model.
 
     Raises:
         ValueError: if the model has other tensors than the manifest.
     """
-    module = model.create()
-    shape = tuple(preprocessing["image_shape"]) if preprocessing is not None else None
-    if shape is None:
+    if preprocessing is None:
         raise ValueError("a model has to come with the shape of its images")
-    if math.prod(shape) > _MAX_PIXELS:
-        raise ValueError(f"image_shape={shape} is more than {_MAX_PIXELS} numbers")
+    module, input_shape = model.create(), (1, *preprocessing.image_shape)
+    if math.prod(input_shape) > _MAX_PIXELS:
+        raise ValueError(f"image_shape={input_shape[1:]} is more than {_MAX_PIXELS} numbers")
     calls, most = 0, _SPARE_CALLS + _CALLS_PER_TENSOR * len(manifest.tensors)
 
     def count_calls(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -211,25 +198,17 @@ def _model_state(model: ModelSpec, manifest: Manifest, preprocessing: Any) -> An
         return call(*args, **kwargs)
 
     with nn.intercept_methods(count_calls):
-        traced = Manifest.from_model(module, (1, *shape), measure=False)
+        traced = Manifest.from_model(module, input_shape, measure=False)
         if not manifest.same_tensors(traced):
             raise ValueError(f"{model.name} has other tensors than the manifest describes")
-        state = jax.eval_shape(
-            lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
-        )
-    return {name: collection for name, collection in state.items() if name != "params"}
+        init = functools.partial(forward.initial_collections, module, input_shape)
+        return jax.eval_shape(init, jax.random.key(0))[1]
 
 
 def _tree(leaves: list[layout.Leaf]) -> dict[str, Any]:
-    """The nested dicts whose leaves are described, in the order of a tree."""
-    tree: dict[str, Any] = {}
-    for name, dtype, shape in leaves:
-        *path, last = name.split("/")
-        node = tree
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = jax.ShapeDtypeStruct(shape, np.dtype(jnp.dtype(dtype)))
-    return tree
+    """The nested dicts whose leaves are described."""
+    flat = {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, dtype, shape in leaves}
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:

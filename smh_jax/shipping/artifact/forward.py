@@ -20,8 +20,8 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
 
     Args:
         artifact: the model.
-        form: 'on_the_fly' has the variables as they are stored for constants, and generates each
-            layer's weights when they are needed; 'unpacked' has all weights for constants.
+        form: 'on_the_fly' has the stored variables for constants, and generates each layer's
+            weights when they are needed; 'unpacked' has all weights for constants.
 
     Raises:
         ValueError: for another form, or if the base model is not one of this project's.
@@ -29,10 +29,7 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
     model_state = dict(artifact.model_state)
     if form == "unpacked":
         unpacked = functools.partial(logits_of_params, artifact.module)
-        return lambda constants, images: unpacked(*constants, images), (
-            artifact.params,
-            model_state,
-        )
+        return lambda both, images: unpacked(*both, images), (artifact.params, model_state)
     if form != "on_the_fly":
         raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
     predict = on_the_fly.predict(artifact.module, artifact.method)

@@ -23,9 +23,14 @@ _STORED_DTYPES = ("bfloat16", *INTEGERS)
 _ROW_SCALES = "row_scales"
 
 
-def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+def is_quantized(leaf: Any) -> bool:
+    """Whether a leaf of pools is stored as integers."""
+    return isinstance(leaf, Quantized)
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
     """Leaves of a tree in its order, by their paths with slashes."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, Quantized))
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_quantized)
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
@@ -35,31 +40,26 @@ def pack(groups: Mapping[str, Any]) -> tuple[Tensors, dict[str, list[Leaf]]]:
     description: dict[str, list[Leaf]] = {}
     for group, tree in groups.items():
         description[group] = []
-        for name, leaf in named_leaves(tree):
-            if isinstance(leaf, Quantized):
-                dtype = leaf.precision
+        for name, leaf in _named_leaves(tree):
+            if is_quantized(leaf):
+                values, dtype = leaf.values, leaf.precision
                 pieces.setdefault(f"{group}/{_ROW_SCALES}", []).append(np.asarray(leaf.scales))
-                values = np.asarray(leaf.values)
             else:
-                values = np.asarray(leaf)
-                dtype = values.dtype.name
-            pieces.setdefault(f"{group}/{dtype}", []).append(values.ravel())
+                values, dtype = leaf, leaf.dtype.name
+            pieces.setdefault(f"{group}/{dtype}", []).append(np.ravel(values))
             description[group].append((name, dtype, tuple(leaf.shape)))
     return {name: np.concatenate(parts) for name, parts in pieces.items()}, description
 
 
 def unpack(
-    tensors: Tensors,
-    description: Mapping[str, Sequence[Leaf]],
-    groups: Mapping[str, Any],
-    reduced: Sequence[str] = ("pools",),
+    tensors: Tensors, description: Mapping[str, Sequence[Leaf]], groups: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The groups of trees that `pack` took.
 
     Args:
-        tensors, description: what it gave.
-        groups: trees of the same structure with leaves of the right shapes and dtypes.
-        reduced: groups whose leaves may be stored in fewer bits.
+        tensors, description: what `pack` gave.
+        groups: trees of the same structure with leaves of the right shapes and dtypes; those of
+            'pools' may be stored in fewer bits.
 
     Raises:
         ValueError: if the leaves described are others, or are not exactly what the tensors hold.
@@ -76,16 +76,15 @@ def unpack(
 
     unpacked = {}
     for group, like in groups.items():
-        wanted = named_leaves(like)
+        wanted = _named_leaves(like)
         if len(description[group]) != len(wanted):
             raise ValueError(
                 f"{group} has {len(description[group])} leaves where {len(wanted)} are wanted"
             )
         leaves = []
-        for (name, dtype, shape), (wanted_name, leaf) in zip(
-            description[group], wanted, strict=True
-        ):
-            allowed = (leaf.dtype.name, *(_STORED_DTYPES if group in reduced else ()))
+        for described, (wanted_name, leaf) in zip(description[group], wanted, strict=True):
+            name, dtype, shape = described
+            allowed = (leaf.dtype.name, *(_STORED_DTYPES if group == "pools" else ()))
             if (name, shape) != (wanted_name, tuple(leaf.shape)) or dtype not in allowed:
                 raise ValueError(
                     f"{group} has {name} {dtype} {shape} "
