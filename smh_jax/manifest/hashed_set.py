@@ -22,19 +22,14 @@ _MAX_RELATIVE_MEAN = 0.1
 def decide(tensors: Sequence[Tensor], choice: str) -> tuple[Tensor, ...]:
     """The tensors, each marked as hashed, or as stored with the reason.
 
-    Args:
-        tensors: of a model.
-        choice: a preset or a regular expression; see `Manifest.from_model`.
-
     Raises:
-        ValueError: if the choice is not a valid expression or matches no tensor.
+        ValueError: if the choice, a preset or a regular expression, is not a valid one or matches
+            no tensor.
     """
     chosen = {tensor.path for tensor in _chosen(tensors, choice)}
-    decided = []
-    for tensor in tensors:
-        reason = _reason(tensor, tensor.path in chosen)
-        decided.append(dataclasses.replace(tensor, hashed=not reason, reason=reason))
-    return tuple(decided)
+    reasons = [_reason(tensor, tensor.path in chosen) for tensor in tensors]
+    pairs = zip(tensors, reasons, strict=True)
+    return tuple(dataclasses.replace(t, hashed=not reason, reason=reason) for t, reason in pairs)
 
 
 def _chosen(tensors: Sequence[Tensor], choice: str) -> list[Tensor]:

@@ -19,11 +19,9 @@ GENERATOR = "rbg"
 # bounds follow the key there.
 _DRAWS = {
     "_normal": jax.random.normal,
-    "_uniform": lambda key, shape, dtype, low, high: jax.random.uniform(
-        key, shape, dtype, low, high
-    ),
-    "_truncated_normal": lambda key, shape, dtype, low, high: jax.random.truncated_normal(
-        key, low, high, shape, dtype
+    "_uniform": jax.random.uniform,
+    "_truncated_normal": lambda key, shape, dtype, *bounds: jax.random.truncated_normal(
+        key, *bounds, shape, dtype
     ),
 }
 # Operations that map each element by itself, whatever the shape is.
@@ -45,14 +43,9 @@ class Initializer:
     is_random: bool
 
     @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.jaxpr.outvars[0].aval.size
-
-    @property
-    def dtype(self) -> Any:
-        """Of the tensor."""
-        return self.jaxpr.outvars[0].aval.dtype
+    def aval(self) -> Any:
+        """Shape and dtype of the tensor."""
+        return self.jaxpr.outvars[0].aval
 
     def draw(self, key: jax.Array) -> jax.Array:
         """An initial value of the tensor."""
@@ -66,7 +59,7 @@ class Initializer:
             same function of numbers and of at most one standard draw.
         """
         values: dict[Var, Any] = {}
-        (key,), num_draws = self.jaxpr.invars, 0
+        (key,), (output,), num_draws = self.jaxpr.invars, self.jaxpr.outvars, 0
         for equation in self.jaxpr.eqns:
             name, value = equation.primitive.name, None
             operands = [v.val if isinstance(v, Literal) else values.get(v) for v in equation.invars]
@@ -81,7 +74,6 @@ class Initializer:
             if value is None:
                 return None
             values[equation.outvars[0]] = value
-        output = self.jaxpr.outvars[0]
         return output.val if isinstance(output, Literal) else values.get(output)
 
 
@@ -101,15 +93,14 @@ def initializers(program: ClosedJaxpr) -> list[Initializer]:
 def _initializer(
     jaxpr: Jaxpr, constants: Mapping[Var, Any], producers: Mapping[Var, int], output: Any
 ) -> Initializer:
-    needed, used, pending = set(), set(), [output]
+    used, pending = set(), [output]
     while pending:
         variable = pending.pop()
-        if isinstance(variable, Literal) or variable in used:
-            continue
-        used.add(variable)
-        if variable in producers and producers[variable] not in needed:
-            needed.add(producers[variable])
-            pending += jaxpr.eqns[producers[variable]].invars
+        if not isinstance(variable, Literal) and variable not in used:
+            used.add(variable)
+            if variable in producers:
+                pending += jaxpr.eqns[producers[variable]].invars
+    needed = {producers[variable] for variable in used if variable in producers}
     equations = [jaxpr.eqns[index] for index in sorted(needed)]
     (key,) = jaxpr.invars
     readers = [e for e in equations if any(v is key for v in e.invars)]
@@ -118,13 +109,8 @@ def _initializer(
         equations.remove(readers[0])
         (key,) = readers[0].outvars
     kept = [variable for variable in constants if variable in used]
-    part = Jaxpr(
-        kept,
-        [key],
-        [output],
-        equations,
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
+    debug_info = jaxpr.debug_info.with_unknown_names()
+    part = Jaxpr(kept, [key], [output], equations, debug_info=debug_info)
     return Initializer(part, tuple(constants[variable] for variable in kept), bool(readers))
 
 

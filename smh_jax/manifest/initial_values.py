@@ -6,6 +6,7 @@ distribution is bounded (section 3.3). Both are read off samples, so any initial
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from smh_jax.manifest.init_program import GENERATOR, Initializer, initializers
 
 # At least this many values are drawn of each random tensor: a relative standard error of the
 # measured deviation of 1 / sqrt(2 * 2**17) = 0.2% for a normal distribution.
-MIN_SAMPLES = 2**17
+_MIN_SAMPLES = 2**17
 # A batch of draws holds at most this many values, to bound memory.
 _MAX_VALUES_AT_ONCE = 2**23
 
@@ -50,36 +51,31 @@ UNMEASURABLE = InitialValues(0.0, 0.0, "unknown")
 
 def measure(program: ClosedJaxpr) -> list[InitialValues]:
     """Statistics of each output of a model's `init`, as `init_program.trace` gives it."""
-    measured: dict[str, InitialValues] = {}
+    measured: dict[Any, InitialValues] = {}
     statistics = []
-    for initializer in initializers(program):
+    for index, initializer in enumerate(initializers(program)):
         # Layers of one shape share their initializer's text; constants are not part of it.
-        text = "" if initializer.constants else str(initializer.jaxpr)
-        values = measured.get(text) or _measure(initializer)
-        if text:
-            measured[text] = values
-        statistics.append(values)
+        key = index if initializer.constants else str(initializer.jaxpr)
+        if key not in measured:
+            measured[key] = _measure(initializer)
+        statistics.append(measured[key])
     return statistics
 
 
 def _measure(initializer: Initializer) -> InitialValues:
-    if not jnp.issubdtype(initializer.dtype, jnp.floating):
+    if not jnp.issubdtype(initializer.aval.dtype, jnp.floating):
         return UNMEASURABLE
-    if initializer.size == 0:
+    if initializer.aval.size == 0:
         return InitialValues(0.0, 0.0, "constant")
     if initializer.is_random:
-        sample = initializer.sample(MIN_SAMPLES)
+        sample = initializer.sample(_MIN_SAMPLES)
         drawn = _draw(initializer) if sample is None else _moments(sample)[jnp.newaxis]
         if drawn[:, 2].any():
             return _random(np.asarray(drawn, np.float64))
     values = initializer.sample(1)
     if values is None:
         values = initializer.draw(jax.random.key(0, impl=GENERATOR))
-    return _fixed(np.asarray(values, np.float64))
-
-
-def _fixed(values: np.ndarray) -> InitialValues:
-    """Statistics of values that do not depend on the key."""
+    values = np.asarray(values, np.float64)
     if np.all(values == values.flat[0]):
         return InitialValues(float(values.flat[0]), 0.0, "constant")
     return InitialValues(float(np.mean(values)), float(np.std(values)), "fixed")
@@ -95,9 +91,10 @@ def _moments(values: jax.Array) -> jax.Array:
 
 
 def _draw(initializer: Initializer) -> jax.Array:
-    """Moments of batches of draws, [batches, 4], over at least `MIN_SAMPLES` values."""
-    num_draws = max(2, math.ceil(MIN_SAMPLES / initializer.size))
-    at_once = max(1, min(num_draws, _MAX_VALUES_AT_ONCE // initializer.size))
+    """Moments of batches of draws, [batches, 4], over at least `_MIN_SAMPLES` values."""
+    size = initializer.aval.size
+    num_draws = max(2, math.ceil(_MIN_SAMPLES / size))
+    at_once = max(1, min(num_draws, _MAX_VALUES_AT_ONCE // size))
     batches = math.ceil(num_draws / at_once)
     # Keys made by NumPy need no program for each shape.
     data = np.random.default_rng(1).integers(2**32, size=(batches, at_once, 4), dtype=np.uint32)

@@ -5,15 +5,16 @@ A manifest is made once from any Flax linen model and is all that the methods kn
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 from flax.core import meta
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from smh_jax.manifest import hashed_set, tracing
 from smh_jax.manifest.initial_values import InitialValues
@@ -22,7 +23,7 @@ from smh_jax.manifest.tensor import Params, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Every trainable tensor of a model in order of creation; static and hashable.
+    """Every trainable tensor of a model; static and hashable.
 
     Attributes:
         tensors: in the order in which `model.init` creates them, which is the order of tiling
@@ -49,9 +50,8 @@ class Manifest:
             hashed: 'all', 'conv', 'kernels', or a regular expression that is searched in the
                 tensors' names ('stage3_.*/kernel'). Batch norm is stored whatever is chosen, and
                 so is a tensor whose initial values do not average to 0.
-            measure: whether the initial values are measured by running the initializers. Without,
-                nothing is allocated, every statistic is nan, and the manifest is good for
-                counting only.
+            measure: whether the initializers are run and measured. Without, nothing is allocated,
+                every statistic is nan, and the manifest is good for counting only.
 
         Raises:
             ValueError: if `hashed` is not a valid expression or matches no tensor, or if the model
@@ -73,11 +73,8 @@ class Manifest:
     @cached_property
     def offsets(self) -> dict[str, int]:
         """Position of each hashed tensor's first element among all hashed weights, by name."""
-        offsets, offset = {}, 0
-        for tensor in self.hashed:
-            offsets[tensor.name] = offset
-            offset += tensor.size
-        return offsets
+        ends = itertools.accumulate((tensor.size for tensor in self.hashed), initial=0)
+        return {tensor.name: start for tensor, start in zip(self.hashed, ends, strict=False)}
 
     @property
     def num_weights(self) -> int:
@@ -96,25 +93,17 @@ class Manifest:
 
     def store(self, names: Mapping[str, str]) -> "Manifest":
         """The same manifest with the named tensors stored; `names` maps each to the reason."""
-        return dataclasses.replace(
-            self,
-            tensors=tuple(
-                dataclasses.replace(tensor, hashed=False, reason=names[tensor.name])
-                if tensor.name in names
-                else tensor
-                for tensor in self.tensors
-            ),
+        tensors = (
+            dataclasses.replace(tensor, hashed=False, reason=names[tensor.name])
+            if tensor.name in names
+            else tensor
+            for tensor in self.tensors
         )
+        return dataclasses.replace(self, tensors=tuple(tensors))
 
     def tree(self, leaves: Mapping[str, Any]) -> Params:
         """The params tree whose leaf at each tensor's path is `leaves[tensor.name]`."""
-        params: Params = {}
-        for tensor in self.tensors:
-            node = params
-            for key in tensor.path[:-1]:
-                node = node.setdefault(key, {})
-            node[tensor.path[-1]] = leaves[tensor.name]
-        return params
+        return unflatten_dict({tensor.path: leaves[tensor.name] for tensor in self.tensors})
 
     def leaves(self, params: Params) -> dict[str, Any]:
         """The inverse of `tree`: leaves of a params tree by tensor name, out of Flax's boxes.
@@ -122,10 +111,7 @@ class Manifest:
         Raises:
             ValueError: unless the tree has exactly the manifest's paths and shapes.
         """
-        given = {
-            "/".join(str(key.key) for key in path): leaf
-            for path, leaf in jax.tree_util.tree_leaves_with_path(meta.unbox(params))
-        }
+        given = flatten_dict(meta.unbox(params), sep="/")
         wanted = {tensor.name: tensor.shape for tensor in self.tensors}
         wrong = [f"{name} is missing" for name in wanted if name not in given]
         wrong += [f"{name} is not a tensor of the model" for name in given if name not in wanted]
@@ -142,10 +128,8 @@ class Manifest:
     def same_tensors(self, other: "Manifest") -> bool:
         """Whether both describe tensors of the same paths, shapes and dtypes in the same order."""
 
-        def tensors(manifest: "Manifest") -> list[tuple[Any, ...]]:
-            return [(tensor.path, tensor.shape, tensor.dtype) for tensor in manifest.tensors]
-
-        return tensors(self) == tensors(other)
+        ours, theirs = ([(t.path, t.shape, t.dtype) for t in m.tensors] for m in (self, other))
+        return ours == theirs
 
     def to_json(self) -> str:
         """A JSON text from which `from_json` makes an equal manifest."""
@@ -160,18 +144,11 @@ class Manifest:
         """
         try:
             content = json.loads(text)
-            tensors = tuple(
-                Tensor(
-                    **{
-                        **tensor,
-                        "path": tuple(tensor["path"]),
-                        "shape": tuple(tensor["shape"]),
-                        "initial": InitialValues(**tensor["initial"]),
-                    }
-                )
-                for tensor in content["tensors"]
-            )
-            return cls(tensors, content["hashed_set"])
+            tensors = []
+            for fields in content["tensors"]:
+                fields |= {name: tuple(fields[name]) for name in ("path", "shape")}
+                tensors.append(Tensor(**fields | {"initial": InitialValues(**fields["initial"])}))
+            return cls(tuple(tensors), content["hashed_set"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the JSON text of a manifest: {error}") from error
 

@@ -1,28 +1,20 @@
 """The tensors of a Flax linen model, read from the trace of its `init`; nothing of it is run."""
 
-import dataclasses
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import meta
+from flax.traverse_util import flatten_dict
 
 from smh_jax.manifest import init_program, initial_values
-from smh_jax.manifest.tensor import Params, Path, Tensor
+from smh_jax.manifest.tensor import Path, Tensor
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...], measure: bool) -> list[Tensor]:
-    """The model's tensors in order of creation, none of them hashed.
-
-    Args:
-        model, input_shape, measure: see `Manifest.from_model`.
-
-    Raises:
-        ValueError: if the model has no trainable tensor, or two of one name.
-    """
+    """The model's tensors in order of creation, none of them hashed; see `Manifest.from_model`."""
     layers: dict[Path, str] = {}
     paths: list[Path] = []
 
@@ -35,48 +27,26 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], measure: bool) -> list
         with nn.intercept_methods(record_layer):
             variables = model.init({"params": key, "dropout": key}, images, train=False)
         # The order is read here, inside the trace: a dict that leaves it comes back sorted.
-        leaves = _leaves(variables.get("params", {}))
+        leaves = flatten_dict(variables.get("params", {}))
         paths.extend(leaves)
-        return list(leaves.values())
+        return [meta.unbox(leaf) for leaf in leaves.values()]
 
     program = init_program.trace(init)
     if not paths:
         raise ValueError(f"{type(model).__name__} has no trainable tensor")
-    tensors = [
-        Tensor(
-            path=path,
-            shape=aval.shape,
-            dtype=aval.dtype.name,
-            layer=layers.get(path[:-1], ""),
-            hashed=False,
-            reason="",
-            initial=initial_values.UNKNOWN,
-        )
-        for path, aval in zip(paths, program.out_avals, strict=True)
-    ]
-    names = Counter(tensor.name for tensor in tensors)
-    if len(names) < len(tensors):
+    names = Counter(map("/".join, paths))
+    if len(names) < len(paths):
         raise ValueError(
-            f"{type(model).__name__} has {names.total() - len(names) + 1} tensors called "
+            f"{type(model).__name__} has {len(paths) - len(names) + 1} tensors called "
             f"{names.most_common(1)[0][0]!r}: a parameter's own name must have no '/'"
         )
+    initial = [initial_values.UNKNOWN] * len(paths)
     if measure:
-        measured = initial_values.measure(program)
-        tensors = [
-            dataclasses.replace(tensor, initial=initial)
-            for tensor, initial in zip(tensors, measured, strict=True)
-        ]
-    return tensors
-
-
-def _leaves(tree: Params, path: Path = ()) -> dict[Path, Any]:
-    leaves: dict[Path, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _leaves(value, (*path, key))
-        else:
-            leaves[(*path, key)] = meta.unbox(value)
-    return leaves
+        initial = initial_values.measure(program)
+    return [
+        Tensor(path, aval.shape, aval.dtype.name, layers.get(path[:-1], ""), False, "", values)
+        for path, aval, values in zip(paths, program.out_avals, initial, strict=True)
+    ]
 
 
 def _layer_kind(module: nn.Module) -> str:

@@ -19,24 +19,10 @@ from smh_jax.methods.tucker import Tucker
 _RETIRED = {"precision": "default", "max_rank": 0, "channel_factors": 3}
 
 __all__ = [
-    "GROUPS",
-    "SMH",
-    "Combined",
-    "Dense",
-    "LowRank",
-    "Method",
-    "MultiHash",
-    "Rounded",
-    "TensorRing",
-    "TensorTrain",
-    "Tucker",
-    "Variables",
-    "create",
-    "default_options",
-    "names",
-    "rounded",
+    "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Rounded", "TensorRing",
+    "TensorTrain", "Tucker", "Variables", "create", "default_options", "names", "rounded",
     "unrounded",
-]
+]  # fmt: skip
 
 
 def create(
@@ -48,15 +34,12 @@ def create(
         name: one of `names()`.
         manifest: of the base model, with the choice of what is hashed.
         target_size: upper bound on all trainable variables; None for 'dense'.
-        **options: see `default_options(name)`.
+        **options: of `default_options(name)`.
 
     Raises:
-        ValueError: for an unknown name (the near ones are listed) or option, or for a target size
-            that is impossible; the message says which ones are possible.
+        ValueError: for an unknown name or option, or a target size that is impossible.
     """
-    for option, value in _RETIRED.items():
-        if options.get(option) == value:
-            del options[option]
+    options = {key: value for key, value in options.items() if (key, value) not in _RETIRED.items()}
     for option in options:
         check_known(f"option {option!r} of method {name}", option, default_options(name))
     method = of_name(name)(manifest=manifest, target_size=target_size, **options)

@@ -9,6 +9,8 @@ A method is a frozen, hashable description. Its variables are a dict of up to th
 
 import abc
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -24,6 +26,8 @@ from smh_jax.methods import distributions, modifiers
 
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
+# The arguments `first`, `last` and `zero` of `Method.materialize_part`.
+Part = tuple[int, int, jax.Array]
 
 _METHODS: dict[str, type["Method"]] = {}
 
@@ -32,7 +36,7 @@ _METHODS: dict[str, type["Method"]] = {}
 class Method(abc.ABC):
     """One way of making all weights of a model from its variables.
 
-    A subclass with a `name` is known by it from the time it is defined; see `of_name`.
+    A subclass is known by its `name` from the time it is defined; see `of_name`.
 
     Attributes:
         manifest: describes the weights. A tensor that this method cannot generate is moved from the
@@ -52,12 +56,10 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
-        """Draws the initial variables.
+        """Draws the initial variables; equal keys give equal ones.
 
-        Args:
-            key: of the random draws; equal keys give equal variables.
-            params: the base model's own initial params, from which the stored tensors are taken.
-                Without, they are drawn from the manifest's description of them.
+        The stored tensors are taken from the base model's own initial params; without, they are
+        drawn from the manifest's description of them.
         """
 
     @abc.abstractmethod
@@ -68,12 +70,9 @@ class Method(abc.ABC):
         """
 
     def fit(self, params: Params) -> Variables:
-        """The variables whose weights come closest to given ones, such as a trained model's.
+        """The variables whose weights come closest to given params, such as a trained model's.
 
         Runs on the host. Tensors that are stored are copied.
-
-        Args:
-            params: a tree of the base model's paths, shapes and dtypes.
 
         Raises:
             ValueError: if the tree is of another model, or for a method that cannot be fitted.
@@ -85,11 +84,8 @@ class Method(abc.ABC):
     ) -> dict[str, jax.Array]:
         """The hashed tensors `first` to `last - 1` of `materialize`, by name.
 
-        Args:
-            variables: of the method.
-            first, last: range of the hashed tensors in order of creation.
-            zero: an int32 scalar that is 0, which the compiler does not know. The generated tensors
-                depend on it, so that they are not generated before it is there.
+        They depend on `zero`, an int32 scalar that is 0, which the compiler does not know: so they
+        are not generated before it is there.
         """
         leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
@@ -115,21 +111,20 @@ class Method(abc.ABC):
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What was chosen: counts, and shapes of the pools."""
-        variables = self.abstract_variables
-        sizes = {group: count(variables.get(group, {})) for group in GROUPS}
+        pools, scales, stored = (self.abstract_variables.get(group, {}) for group in GROUPS)
         return {
             "method": self.name,
             "target_size": self.target_size,
             "num_variables": self.num_variables,
             "num_weights": self.manifest.num_weights,
             "num_hashed": self.manifest.num_hashed,
-            "num_pool_variables": sizes["pools"],
-            "num_scales": sizes["scales"],
-            "num_stored": sizes["stored"],
+            "num_pool_variables": count(pools),
+            "num_scales": count(scales),
+            "num_stored": count(stored),
             "compression": self.manifest.num_weights / self.num_variables,
             "pool_shapes": {
                 jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-                for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("pools", {}))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(pools)
             },
         }
 
@@ -176,20 +171,18 @@ def init_stored(tensors: Sequence[Tensor], key: jax.Array) -> dict[str, jax.Arra
     """
     values = {}
     for tensor in tensors:
-        initial = tensor.initial
+        name, initial = tensor.name, tensor.initial
         if initial.distribution == "constant":
-            value = jnp.full(tensor.shape, initial.mean, tensor.dtype)
+            values[name] = jnp.full(tensor.shape, initial.mean, tensor.dtype)
         elif initial.distribution in distributions.NAMES:
-            sample = distributions.sample(
-                initial.distribution, purpose_key(key, f"stored {tensor.name}"), tensor.shape
-            )
-            value = (initial.mean + initial.stddev * sample).astype(tensor.dtype)
+            tensor_key = purpose_key(key, f"stored {name}")
+            sample = distributions.sample(initial.distribution, tensor_key, tensor.shape)
+            values[name] = (initial.mean + initial.stddev * sample).astype(tensor.dtype)
         else:
             raise ValueError(
-                f"the initial values of {tensor.name} are {initial.distribution}: "
+                f"the initial values of {name} are {initial.distribution}: "
                 "pass the base model's params to init"
             )
-        values[tensor.name] = value
     return values
 
 
@@ -198,7 +191,9 @@ class PooledMethod(Method):
     """A method that generates the hashed weights from pools: unit variance first, then scaled.
 
     Attributes:
-        scale: 'learnable' multiplies each tensor by a trained scalar (paper, section 3.4);
+        scale: 'learnable' multiplies each tensor by a trained scalar (paper, section 3.4); 'fixed'
+            keeps its constant.
+        scale_per: 'tensor', or 'channel': one scale for each index of the last axis.
         distribution: of the pools' initial values: 'normal', 'truncated_normal', 'uniform', or
             'match', which takes the one that most of the hashed weights have (paper, section 3.3:
             a bounded initializer is matched by a bounded one).
@@ -215,25 +210,22 @@ class PooledMethod(Method):
         check_choice("scale", self.scale, ("learnable", "fixed"))
         check_choice("scale_per", self.scale_per, ("tensor", "channel"))
         check_choice("distribution", self.distribution, ("match", *distributions.NAMES))
-        check_choice("modifier", self.modifier, modifiers.NAMES)
+        check_choice("modifier", self.modifier, tuple(modifiers.BY_NAME))
         if self.scale == "fixed":
             zero = [t.name for t in self.manifest.hashed if t.initial.stddev == 0]
             reason = "zero-initialised: a fixed scale would keep it at 0"
             object.__setattr__(self, "manifest", self.manifest.store(dict.fromkeys(zero, reason)))
         if not self.manifest.hashed:
             raise ValueError("nothing is left to hash: every chosen tensor has to be stored")
-        self._check_budget()
-
-    def _check_budget(self) -> None:
         manifest, target = self.manifest, self.target_size
         if target is None or target < 1:
             raise ValueError(f"target_size={target} must be a positive number of variables")
-        num_others = manifest.num_stored + self.num_scales
-        if target < num_others + self.min_pool_size:
+        smallest = target - self.pool_budget + self.min_pool_size
+        if target < smallest:
             raise ValueError(
-                f"target_size={target} leaves {target - num_others} variables for the pools "
-                f"besides {manifest.num_stored} stored ones and {self.num_scales} scales; "
-                f"the smallest possible target is {num_others + self.min_pool_size}"
+                f"target_size={target} leaves {self.pool_budget} variables for the pools "
+                f"besides {manifest.num_stored} stored ones and {sum(self.scale_sizes)} scales; "
+                f"the smallest possible target is {smallest}"
             )
 
     @cached_property
@@ -241,31 +233,24 @@ class PooledMethod(Method):
         """Number of learnable scales of each hashed tensor."""
         if self.scale == "fixed":
             return ()
-        return tuple(
-            t.shape[-1] if self.scale_per == "channel" and len(t.shape) >= 2 else 1
-            for t in self.manifest.hashed
-        )
-
-    @property
-    def num_scales(self) -> int:
-        """Learnable scales of all hashed tensors."""
-        return sum(self.scale_sizes)
+        shapes = [tensor.shape for tensor in self.manifest.hashed]
+        per_channel = self.scale_per == "channel"
+        return tuple(shape[-1] if per_channel and len(shape) >= 2 else 1 for shape in shapes)
 
     @property
     def pool_budget(self) -> int:
         """Variables left for the pools, in elements."""
-        return self.target_size - self.manifest.num_stored - self.num_scales
+        return self.target_size - self.manifest.num_stored - sum(self.scale_sizes)
 
     @cached_property
     def pool_distribution(self) -> str:
         """The distribution that 'match' stands for."""
         if self.distribution != "match":
             return self.distribution
-        weights = dict.fromkeys(distributions.NAMES, 0)
+        weights: Counter[str] = Counter()
         for tensor in self.manifest.hashed:
-            if tensor.initial.distribution in weights:
-                weights[tensor.initial.distribution] += tensor.size
-        return max(weights, key=weights.__getitem__)
+            weights[tensor.initial.distribution] += tensor.size
+        return max(distributions.NAMES, key=weights.__getitem__)
 
     @property
     @abc.abstractmethod
@@ -277,11 +262,13 @@ class PooledMethod(Method):
         """Initial pools, a pytree, from which `generate` makes weights of unit variance."""
 
     @abc.abstractmethod
-    def generate(self, pools: Any) -> Sequence[jax.Array]:
-        """Unscaled weights: one array of each hashed tensor's shape, in order of creation."""
+    def generate(self, pools: Any, part: Part | None = None) -> list[jax.Array]:
+        """Unscaled weights: one array of each hashed tensor's shape, in order of creation.
+
+        Those of a part are made from no more of the pools than needed.
+        """
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
-        """See `Method.init`."""
         variables: Variables = {"pools": self.init_pools(purpose_key(key, "pools"))}
         if self.scale == "learnable":
             # A tensor that starts at 0 has its constant at 1 and its scale at 0, so that it starts
@@ -289,42 +276,22 @@ class PooledMethod(Method):
             starts = [float(tensor.initial.stddev > 0) for tensor in self.manifest.hashed]
             variables["scales"] = jnp.asarray(np.repeat(starts, self.scale_sizes), jnp.float32)
         stored = self.manifest.stored
-        if params is None:
-            variables["stored"] = init_stored(stored, key)
-        else:
-            leaves = self.manifest.leaves(params)
-            variables["stored"] = {tensor.name: leaves[tensor.name] for tensor in stored}
+        leaves = init_stored(stored, key) if params is None else self.manifest.leaves(params)
+        variables["stored"] = {tensor.name: leaves[tensor.name] for tensor in stored}
         return variables
 
     def materialize(self, variables: Variables) -> Params:
-        """See `Method.materialize`."""
-        weights = self.generate(variables["pools"])
-        generated = self._scaled(variables, weights, 0, len(self.manifest.hashed))
-        return self.manifest.tree({**variables["stored"], **generated})
+        return self.manifest.tree({**variables["stored"], **self._generated(variables)})
 
     def materialize_part(
         self, variables: Variables, first: int, last: int, zero: jax.Array
     ) -> dict[str, jax.Array]:
-        """See `Method.materialize_part`."""
-        weights = self.generate_part(variables["pools"], first, last, zero)
-        return self._scaled(variables, weights, first, last)
+        return self._generated(variables, (first, last, zero))
 
-    def generate_part(
-        self, pools: Any, first: int, last: int, zero: jax.Array
-    ) -> Sequence[jax.Array]:
-        """The tensors `first` to `last - 1` of `generate`, from no more of the pools than needed.
-
-        Args:
-            pools: of `init_pools`.
-            first, last, zero: see `Method.materialize_part`.
-        """
-        return self.generate(tie(pools, zero))[first:last]
-
-    def _scaled(
-        self, variables: Variables, weights: Sequence[jax.Array], first: int, last: int
-    ) -> dict[str, jax.Array]:
-        """The hashed tensors of a range, by name, from their weights of unit variance."""
-        leaves: dict[str, jax.Array] = {}
+    def _generated(self, variables: Variables, part: Part | None = None) -> dict[str, jax.Array]:
+        """The hashed tensors, all or those of a part, by name."""
+        weights, leaves = self.generate(variables["pools"], part), {}
+        first, last, _ = part or (0, None, None)
         tensors = self.manifest.hashed[first:last]
         scales: Sequence[Any] = [1.0] * len(tensors)
         if self.scale == "learnable":
@@ -354,10 +321,10 @@ def check_at_least(field: str, value: int, bound: int) -> None:
 def cut(flat: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
     """Cuts a vector of at least `sum(sizes)` elements into pieces of these sizes, in order.
 
-    One split: its transpose is one concatenate, where a slice per piece would add up one
-    full-size array per piece in the backward pass.
+    One split, of which the transpose is one concatenate: slices would add up one full-size array
+    per piece in the backward pass.
     """
-    ends = [int(end) for end in np.cumsum(sizes)]
+    ends = list(itertools.accumulate(sizes))
     if ends[-1] == flat.size:
         ends.pop()
     return jnp.split(flat, ends)[: len(sizes)]

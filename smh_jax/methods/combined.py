@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import jax
 
 from smh_jax.config import arguments
 from smh_jax.config.randomness import purpose_key
-from smh_jax.methods.base import PooledMethod, check_choice, count, default_options, of_name
+from smh_jax.methods.base import Part, PooledMethod, check_choice, count, default_options, of_name
 
 # Options of methods that are no part's: what they do happens after the parts are combined.
 _OF_THE_WHOLE = ("scale", "scale_per", "modifier", "nuclear_norm")
@@ -73,10 +72,8 @@ class Combined(PooledMethod):
     def min_pool_size(self) -> int:
         """Equal shares that are large enough for every part."""
         # A budget of twice the weights is beyond the minimum of every method.
-        probe = 2 * self.manifest.num_hashed + 2**20
-        return len(self.parts) * max(
-            self._generator(index, probe).min_pool_size for index in range(len(self.parts))
-        )
+        probe, indices = 2 * self.manifest.num_hashed + 2**20, range(len(self.parts))
+        return len(indices) * max(self._generator(i, probe).min_pool_size for i in indices)
 
     @cached_property
     def methods(self) -> tuple[PooledMethod, ...]:
@@ -95,19 +92,8 @@ class Combined(PooledMethod):
             for i, method in enumerate(self.methods)
         }
 
-    def generate(self, pools: dict[str, Any]) -> list[jax.Array]:
-        """See `PooledMethod.generate`."""
-        return self._combine([m.generate(pools[str(i)]) for i, m in enumerate(self.methods)])
-
-    def generate_part(
-        self, pools: dict[str, Any], first: int, last: int, zero: jax.Array
-    ) -> list[jax.Array]:
-        """See `PooledMethod.generate_part`."""
-        return self._combine(
-            [m.generate_part(pools[str(i)], first, last, zero) for i, m in enumerate(self.methods)]
-        )
-
-    def _combine(self, generated: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
+    def generate(self, pools: dict[str, Any], part: Part | None = None) -> list[jax.Array]:
+        generated = [m.generate(pools[str(i)], part) for i, m in enumerate(self.methods)]
         if self.reducer == "product":
             return [math.prod(weights) for weights in zip(*generated, strict=True)]
         factor = len(self.parts) ** -0.5

@@ -22,21 +22,17 @@ class Dense(Method):
                 f"target_size={self.target_size} must be None for method 'dense', "
                 f"which trains all {self.manifest.num_weights} weights"
             )
-        reason = "method dense"
-        names = {tensor.name: reason for tensor in self.manifest.hashed}
-        object.__setattr__(self, "manifest", self.manifest.store(names))
+        names = [tensor.name for tensor in self.manifest.hashed]
+        stored = self.manifest.store(dict.fromkeys(names, "method dense"))
+        object.__setattr__(self, "manifest", stored)
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
-        """See `Method.init`."""
         if params is not None:
             return {"stored": self.manifest.leaves(params)}
         return {"stored": init_stored(self.manifest.tensors, key)}
 
     def fit(self, params: Params) -> Variables:
-        """See `Method.fit`; a copy."""
-        leaves = self.manifest.leaves(params)
-        return {"stored": {name: jnp.asarray(leaf) for name, leaf in leaves.items()}}
+        return {"stored": jax.tree.map(jnp.asarray, self.manifest.leaves(params))}
 
     def materialize(self, variables: Variables) -> Params:
-        """See `Method.materialize`."""
         return self.manifest.tree(variables["stored"])

@@ -21,7 +21,7 @@ from absl import logging
 
 # An iteration that lowers the squared error by less than this share of it is the last one.
 _TOLERANCE = 1e-4
-MAX_ITERATIONS = 100
+_MAX_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fit(
     u, v = np.zeros((*shape[:2], rank)), np.zeros((shape[0], rank, shape[2]))
     matrix = previous = np.zeros(num_entries)
     errors, momentum = [1.0], 0
-    for iteration in range(1, MAX_ITERATIONS + 1):
+    for iteration in range(1, _MAX_ITERATIONS + 1):
         # Importance, and where the weights pull, of every entry.
         pull = by_entry(importance * scales[groups] * weights)
         stiffness = by_entry(importance * scales[groups] ** 2)
@@ -120,11 +120,7 @@ def truncate(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
     By the eigenvectors of the smaller Gram matrix that belong to the largest eigenvalues: for
     ranks far below the side a fraction of the time of the whole decomposition. Where the rank
-    is above the smaller side, the rest of the factors is 0.
-
-    Args:
-        matrices: [blocks, rows, columns].
-        rank: at least 1.
+    is above the smaller side of the matrices [blocks, rows, columns], the rest of the factors is 0.
     """
     # Slow to import, and needed for conversion only.
     import scipy.linalg

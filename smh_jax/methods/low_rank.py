@@ -2,17 +2,15 @@
 
 import dataclasses
 import math
-import string
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from smh_jax.methods.base import Variables
+from smh_jax.methods.base import Variables, check_choice
 from smh_jax.methods.decomposition import Decomposition
-from smh_jax.methods.tensor_network import Network, split_axes
-
-MATRICES = ("spatial", "channel")
+from smh_jax.methods.tensor_network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,24 +32,19 @@ class LowRank(Decomposition):
     name: ClassVar[str] = "low_rank"
 
     def __post_init__(self) -> None:
-        if self.matrix not in MATRICES:
-            raise ValueError(f"matrix={self.matrix!r} must be one of {', '.join(MATRICES)}")
-        if not (self.nuclear_norm >= 0 and math.isfinite(self.nuclear_norm)):
+        check_choice("matrix", self.matrix, ("spatial", "channel"))
+        norm = self.nuclear_norm
+        if not 0 <= norm < math.inf:
+            raise ValueError(f"nuclear_norm={norm} must be a finite factor of at least 0")
+        if norm and self.scale_per != "tensor":
             raise ValueError(
-                f"nuclear_norm={self.nuclear_norm} must be a finite factor of at least 0"
-            )
-        if self.nuclear_norm and self.scale_per != "tensor":
-            raise ValueError(
-                f"nuclear_norm={self.nuclear_norm} is of tensors that have one scale: "
+                f"nuclear_norm={norm} is of tensors that have one scale: "
                 f"scale_per={self.scale_per!r} must be 'tensor'"
             )
         super().__post_init__()
 
-    def decompose(self, shape: tuple[int, ...]) -> Network:
-        """See `Decomposition.decompose`; the factors are A [*rows, r] and B [r, *columns]."""
-        spatial, inputs, outputs = split_axes(shape)
-        axes = string.ascii_lowercase[: len(spatial)]
-        sizes = {**dict(zip(axes, spatial, strict=True)), "y": inputs, "z": outputs}
+    def decompose(self, axes: str, sizes: Mapping[str, int]) -> Network:
+        # A [*rows, r] and B [r, *columns].
         num_rows = min(1, len(axes)) if self.matrix == "spatial" else len(axes)
         return Network.of_rank_one(sizes, (f"{axes[:num_rows]}yR", f"R{axes[num_rows:]}z"))
 
@@ -65,11 +58,9 @@ class LowRank(Decomposition):
         A layer's matrix is A B times its scale; tensors without a decomposition count nothing.
         """
         total = jnp.float32(0)
-        if not self.nuclear_norm:
-            return total
         for index, tensor in enumerate(self.manifest.hashed):
             factors = variables["pools"][tensor.name]
-            if len(factors) == 2:
+            if self.nuclear_norm and len(factors) == 2:
                 scale = variables["scales"][index] if self.scale == "learnable" else 1.0
                 stddev = tensor.initial.stddev or 1.0
                 squares = sum(jnp.sum(jnp.square(factor)) for factor in factors)

@@ -25,10 +25,8 @@ def entries(
 
     Args:
         multiply: the matrix product.
-        u: [blocks, rows, M].
-        v: [blocks, M, columns].
-        block: which of them.
-        first, last: range of entries.
+        u, v: [blocks, rows, M] and [blocks, M, columns].
+        block, first, last: which block, and the range of its entries.
         zero: an int32 scalar that is 0; every product depends on it.
         kronecker: columns of the left factor matrices, rows and columns of the right ones, where
             the matrix is a sum of Kronecker products of them; None for the matrix product.
@@ -43,19 +41,15 @@ def entries(
         k, end_k = (first - i * per_i) // per_k, -(-(last - i * per_i) // per_k)
     elif (end_i - i) * per_i > (1 + _MAX_WASTE) * (last - first):
         inner = range(-(-first // per_i) * per_i, last + 1, per_i)
-        cuts = sorted({first, inner[0], inner[-1], last})
-        parts = [
-            entries(multiply, u, v, block, *cut, zero, kronecker)
-            for cut in itertools.pairwise(cuts)
-        ]
-        return jnp.concatenate(parts)
+        cuts = itertools.pairwise(sorted({first, inner[0], inner[-1], last}))
+        return jnp.concatenate(
+            [entries(multiply, u, v, block, *cut, zero, kronecker) for cut in cuts]
+        )
     # The block's index depends on `zero`, too: a slice along a whole axis has only one start.
-    rows = jax.lax.dynamic_slice(
-        u, (block + zero, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
-    )
-    columns = jax.lax.dynamic_slice(
-        v, (block + zero, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
-    )
+    start, size = (block + zero, i * num_j + zero, 0), (1, (end_i - i) * num_j, u.shape[2])
+    rows = jax.lax.dynamic_slice(u, start, size)
+    start, size = (block + zero, 0, k * num_l + zero), (1, v.shape[1], (end_k - k) * num_l)
+    columns = jax.lax.dynamic_slice(v, start, size)
     product = multiply(rows[0], columns[0])
     product = product.reshape(end_i - i, num_j, end_k - k, num_l).transpose(0, 2, 1, 3)
     skipped = first - i * per_i - k * per_k

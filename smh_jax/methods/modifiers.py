@@ -10,11 +10,6 @@ import jax.numpy as jnp
 _RELU_STDDEV = math.sqrt(0.5 - 0.5 / math.pi)
 
 
-def identity(weights: jax.Array) -> jax.Array:
-    """The weights themselves."""
-    return weights
-
-
 def relu(weights: jax.Array) -> jax.Array:
     """No negative weights; divided so that normal weights of unit variance keep it."""
     return jax.nn.relu(weights) / _RELU_STDDEV
@@ -26,8 +21,5 @@ def sign(weights: jax.Array) -> jax.Array:
 
 
 BY_NAME: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "none": identity,
-    "relu": relu,
-    "sign": sign,
-}
-NAMES = tuple(BY_NAME)
+    "none": lambda weights: weights, "relu": relu, "sign": sign,
+}  # fmt: skip

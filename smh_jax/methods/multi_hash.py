@@ -1,15 +1,18 @@
 """Unstructured multi-hashing: each weight reduces K variables that K hash functions choose."""
 
 import dataclasses
+import functools
+import itertools
+import operator
 from collections.abc import Sequence
-from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smh_jax.methods import distributions
-from smh_jax.methods.base import PooledMethod, check_at_least, check_choice, cut, tile
+from smh_jax.methods.base import Part, PooledMethod, check_at_least, check_choice, cut, tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,7 @@ class MultiHash(PooledMethod):
     """`w[i] = reduce over k of pool_k[h_k(i)]` (paper, section 3, equation 1).
 
     The K hash functions are independent, pseudo-random and computed where they are needed: no
-    index is stored. The pools are the parts of one vector of the whole budget.
+    index is stored. The pools are the pieces of one vector of the whole budget.
 
     Attributes:
         num_hashes: K.
@@ -47,62 +50,48 @@ class MultiHash(PooledMethod):
         """One variable for each pool."""
         return self.num_hashes * (len(self.manifest.hashed) if self.per_layer else 1)
 
-    @cached_property
-    def pool_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Sizes of the K pools of each part: one part for all weights, or one per tensor."""
+    @functools.cached_property
+    def pool_sizes(self) -> list[list[int]]:
+        """Sizes of the K pools for all weights, [1, K], or of those of each tensor."""
+        budgets = [self.pool_budget]
         if self.per_layer:
-            parts = shares(
-                self.pool_budget, [t.size for t in self.manifest.hashed], self.num_hashes
-            )
-        else:
-            parts = [self.pool_budget]
-        return tuple(
-            tuple((size + k) // self.num_hashes for k in range(self.num_hashes)) for size in parts
-        )
+            sizes = [tensor.size for tensor in self.manifest.hashed]
+            budgets = shares(self.pool_budget, sizes, self.num_hashes)
+        hashes = range(self.num_hashes)
+        return [[(size + k) // self.num_hashes for k in hashes] for size in budgets]
 
     def init_pools(self, key: jax.Array) -> jax.Array:
         """All pools, one after the other, [pool budget]."""
         stddev = self.num_hashes**-0.5 if self.reducer == "sum" else 1.0
         return stddev * distributions.sample(self.pool_distribution, key, (self.pool_budget,))
 
-    def generate(self, pools: jax.Array) -> list[jax.Array]:
-        """See `PooledMethod.generate`."""
-        return self.generate_part(pools, 0, len(self.manifest.hashed), 0)
-
-    def generate_part(
-        self, pools: jax.Array, first: int, last: int, zero: jax.Array | int
-    ) -> list[jax.Array]:
-        """See `PooledMethod.generate_part`."""
+    def generate(self, pools: jax.Array, part: Part | None = None) -> list[jax.Array]:
+        first, last, zero = part or (0, len(self.manifest.hashed), 0)
         tensors = self.manifest.hashed[first:last]
-        offsets = self.manifest.offsets
-        parts = _nested(cut(pools, [s for part in self.pool_sizes for s in part]), self.num_hashes)
+        starts = [self.manifest.offsets[tensor.name] + zero for tensor in tensors]
+        pieces = cut(pools, list(itertools.chain(*self.pool_sizes)))
         if self.per_layer:
             return [
-                self._reduce(part, offsets[t.name] + zero, t.size).reshape(t.shape)
-                for part, t in zip(parts[first:last], tensors, strict=True)
+                self._reduce(pieces[self.num_hashes * i :], start, t.size).reshape(t.shape)
+                for i, start, t in zip(range(first, last), starts, tensors, strict=True)
             ]
-        count = sum(tensor.size for tensor in tensors)
-        return tile(self._reduce(parts[0], offsets[tensors[0].name] + zero, count), tensors)
+        return tile(self._reduce(pieces, starts[0], sum(t.size for t in tensors)), tensors)
 
     def _reduce(self, pools: Sequence[jax.Array], first: jax.Array | int, count: int) -> jax.Array:
-        """Weights `first` to `first + count - 1` from K pools."""
-        total = None
-        for k, pool in enumerate(pools):
+        """Weights `first` to `first + count - 1` from the first K pools."""
+
+        def variables(k: int) -> jax.Array:
+            pool = pools[k]
             hashes = hash_function(k, first, count, self.hash_seed)
             values = pool.at[hashes % jnp.uint32(pool.size)].get(mode="promise_in_bounds")
             if self.signs:
                 # The remainder uses the low bits most: the sign is a hash of its own.
                 flips = hash_function(k + self.num_hashes, first, count, self.hash_seed)
                 values = jnp.where(flips >> 31 == 0, values, -values)
-            if total is None:
-                total = values
-            else:
-                total = total + values if self.reducer == "sum" else total * values
-        return total
+            return values
 
-
-def _nested(flat: Sequence[jax.Array], size: int) -> list[Sequence[jax.Array]]:
-    return [flat[i : i + size] for i in range(0, len(flat), size)]
+        combine = operator.add if self.reducer == "sum" else operator.mul
+        return functools.reduce(combine, map(variables, range(self.num_hashes)))
 
 
 def hash_function(k: int, first: jax.Array | int, count: int, seed: int = 0) -> jax.Array:
@@ -116,37 +105,24 @@ def hash_function(k: int, first: jax.Array | int, count: int, seed: int = 0) -> 
     return _mix(_mix(indices ^ jnp.uint32(key)) + jnp.uint32(_mix_int(key ^ 0x27D4EB2F)))
 
 
-def _mix(x: jax.Array) -> jax.Array:
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+def _mix(x: Any) -> Any:
+    """The finalizer of an array of uint32."""
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
 def _mix_int(x: int) -> int:
     """`_mix` of a Python integer, modulo 2^32."""
-    x &= 0xFFFFFFFF
-    x = (x ^ (x >> 16)) * 0x85EBCA6B & 0xFFFFFFFF
-    x = (x ^ (x >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
-    return x ^ (x >> 16)
+    return int(_mix(np.array([x & 0xFFFFFFFF], np.uint32))[0])
 
 
 def shares(total: int, weights: list[int], at_least: int) -> list[int]:
     """Splits a whole number in proportion to the weights, with a least share for each.
 
-    Args:
-        total: at least `at_least * len(weights)`.
-        weights: of the shares.
-        at_least: the least that each gets.
-
-    Returns:
-        Whole numbers whose sum is `total`.
+    The total is at least `at_least * len(weights)`; the shares are whole and add up to it.
     """
-    rest = total - at_least * len(weights)
-    cumulative, done, parts = 0, 0, []
-    for weight in weights:
-        cumulative += weight
-        # Rounding the cumulative sums makes the parts add up exactly.
-        reached = rest * cumulative // sum(weights)
-        parts.append(at_least + reached - done)
-        done = reached
-    return parts
+    rest, cumulative = total - at_least * len(weights), itertools.accumulate(weights, initial=0)
+    # Rounding the cumulative sums makes the shares add up exactly.
+    ends = [rest * end // sum(weights) for end in cumulative]
+    return [at_least + end - start for start, end in itertools.pairwise(ends)]

@@ -1,15 +1,11 @@
 """The rule that chooses the ranks of all decompositions of a model under one budget."""
 
+import dataclasses
 import heapq
 import math
 from collections.abc import Iterator, Sequence
 
 from smh_jax.methods.tensor_network import Network
-
-
-def smallest(network: Network) -> Network:
-    """The network at rank 1, or the tensor itself where that costs no more."""
-    return _cheaper(network)
 
 
 def choose(networks: Sequence[Network], budget: int) -> list[Network]:
@@ -24,14 +20,10 @@ def choose(networks: Sequence[Network], budget: int) -> list[Network]:
     this one does not fit, the next lowest. A tensor whose factors would hold as many variables as
     it has elements becomes its own only factor.
 
-    Args:
-        networks: each at rank 1.
-        budget: variables of all factors together, at least those of the smallest networks.
-
-    Returns:
-        The networks with their ranks, in the same order.
+    The networks are given at rank 1, or undivided where that is `cheaper`; their factors have at
+    most `budget` variables, and those of the networks returned have no more.
     """
-    chosen = [smallest(network) for network in networks]
+    chosen = list(networks)
     left = budget - sum(network.num_variables for network in chosen)
     # What decides, and the position for where that is equal.
     queue: list[tuple[float, int]] = []
@@ -39,16 +31,16 @@ def choose(networks: Sequence[Network], budget: int) -> list[Network]:
     def push(position: int) -> None:
         step = next(_steps(chosen[position]), None)
         if step is not None:
-            root = math.sqrt(_num_elements(step))
-            heapq.heappush(queue, (step.num_variables / root, position))
+            priority = step.num_variables / math.sqrt(step.num_elements)
+            heapq.heappush(queue, (priority, position))
 
     for position in range(len(chosen)):
         push(position)
     while queue:
         _, position = heapq.heappop(queue)
         affordable = chosen[position].num_variables + left
-        fits = (s for s in _steps(chosen[position]) if s.num_variables <= affordable)
-        step = next(fits, None)
+        fitting = (s for s in _steps(chosen[position]) if s.num_variables <= affordable)
+        step = next(fitting, None)
         # A tensor of which no step fits is done: less and less is left.
         if step is not None:
             left = affordable - step.num_variables
@@ -61,15 +53,12 @@ def _steps(network: Network) -> Iterator[Network]:
     """The networks one step above, lowest rank first."""
     for bond in sorted(network.bonds, key=network.sizes.__getitem__):
         if network.sizes[bond] < network.rank_limit(bond):
-            yield _cheaper(network.raised(bond))
+            sizes = {**network.sizes, bond: network.sizes[bond] + 1}
+            yield cheaper(dataclasses.replace(network, sizes=sizes))
 
 
-def _cheaper(network: Network) -> Network:
+def cheaper(network: Network) -> Network:
     """The network, or its tensor undivided where that costs no more."""
-    if network.num_variables < _num_elements(network):
+    if network.num_variables < network.num_elements:
         return network
     return Network.whole(tuple(network.sizes[i] for i in network.output))
-
-
-def _num_elements(network: Network) -> int:
-    return math.prod(network.sizes[i] for i in network.output)

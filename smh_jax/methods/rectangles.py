@@ -16,53 +16,43 @@ def smallest_side(num_weights: int, layout: str) -> int:
     return side
 
 
-@functools.cache
 def factor(side: int) -> tuple[int, int]:
     """The two factors of a Kronecker side that are closest to each other, the larger first.
 
     Raises:
         ValueError: if they are more than a factor of two apart.
     """
-    for small in range(math.isqrt(side), 0, -1):
-        if side % small == 0:
-            if side // small > 2 * small:
-                break
-            return side // small, small
-    raise ValueError(f"{side} is not a product of two numbers within a factor of two")
+    small = _smaller_factor(side)
+    if side > 2 * small**2:
+        raise ValueError(f"{side} is not a product of two numbers within a factor of two")
+    return side // small, small
+
+
+@functools.cache
+def _smaller_factor(side: int) -> int:
+    return next(small for small in range(math.isqrt(side), 0, -1) if side % small == 0)
 
 
 def _is_side(side: int, layout: str) -> bool:
-    if layout == "matmul":
-        return True
-    try:
-        factor(side)
-    except ValueError:
-        return False
-    return True
+    return layout == "matmul" or side <= 2 * _smaller_factor(side) ** 2
 
 
 @functools.cache
 def fill(num_weights: int, sides: int, layout: str) -> tuple[int, int]:
-    """Rows and columns, rows >= columns, that hold the weights and whose sum comes closest below.
+    """Rows and columns, rows >= columns, that hold the weights and whose sum is at most `sides`.
 
-    Args:
-        num_weights: the product of rows and columns is at least this.
-        sides: the sum of rows and columns is at most this; no less than twice `smallest_side`.
-        layout: 'matmul' or 'kronecker'.
-
-    Returns:
-        Of the shapes with the largest sum the one with the fewest entries to spare.
+    `sides` is no less than twice `smallest_side`. Of the shapes with the largest sum, it is the one
+    with the fewest entries to spare.
     """
     # The smaller root of columns * (sides - columns) = num_weights.
     root = (sides - math.isqrt(max(0, sides * sides - 4 * num_weights))) // 2
-    best = (0, 0, 0)
+    best, best_shape = (0, 0), (0, 0)
     for columns in range(max(1, root - 1), sides // 2 + 1):
         if not _is_side(columns, layout):
             continue
         rows = sides - columns
         while rows > columns and not _is_side(rows, layout):
             rows -= 1
-        if rows * columns >= num_weights and (rows + columns, -rows * columns) > best[:2]:
-            best = (rows + columns, -rows * columns, columns)
-    total, _, columns = best
-    return total - columns, columns
+        if rows * columns >= num_weights and (rows + columns, -rows * columns) > best:
+            best, best_shape = (rows + columns, -rows * columns), (rows, columns)
+    return best_shape

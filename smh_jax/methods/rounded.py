@@ -1,26 +1,22 @@
 """A method whose pools are rounded, as a file at a precision will store them, before use."""
 
 import dataclasses
-from typing import Any
+import functools
 
 import jax
 
 from smh_jax.manifest import Params
 from smh_jax.methods import rounding
-from smh_jax.methods.base import Method, Variables
+from smh_jax.methods.base import Method, Variables, check_choice
 
 
 @dataclasses.dataclass(frozen=True)
 class Rounded(Method):
     """A method around a method: the same variables, weights made from rounded pools.
 
-    Training through it makes a model fit for the precision at which it will be stored
-    (quantization-aware training). The gradient passes straight through to the pools, which are
-    kept as they are.
-
-    Attributes:
-        inner: the method that makes the weights.
-        precision: see `rounding.PRECISIONS`.
+    Training through it makes a model fit for the precision at which it will be stored, one of
+    `rounding.PRECISIONS` (quantization-aware training). The gradient passes straight through to
+    the pools, which are kept, initialized and fitted as they are.
     """
 
     inner: Method
@@ -32,31 +28,24 @@ class Rounded(Method):
         return self.inner.name
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
-        """See `Method.init`; the pools are not rounded."""
         return self.inner.init(key, params)
 
     def fit(self, params: Params) -> Variables:
-        """See `Method.fit`; the pools are not rounded."""
         return self.inner.fit(params)
 
     def materialize(self, variables: Variables) -> Params:
-        """See `Method.materialize`."""
         return self.inner.materialize(self._rounded(variables))
 
     def materialize_part(
         self, variables: Variables, first: int, last: int, zero: jax.Array
     ) -> dict[str, jax.Array]:
-        """See `Method.materialize_part`."""
         return self.inner.materialize_part(self._rounded(variables), first, last, zero)
 
     def penalty(self, variables: Variables) -> jax.Array:
-        """See `Method.penalty`; of the pools as they are kept."""
         return self.inner.penalty(variables)
 
     def _rounded(self, variables: Variables) -> Variables:
-        def round_pool(pool: Any) -> jax.Array:
-            return rounding.fake_quantize(pool, self.precision)
-
+        round_pool = functools.partial(rounding.fake_quantize, precision=self.precision)
         return {**variables, "pools": jax.tree.map(round_pool, variables["pools"])}
 
 
@@ -66,10 +55,7 @@ def rounded(method: Method, precision: str) -> Method:
     Raises:
         ValueError: for an unknown precision, or a method without pools.
     """
-    if precision not in rounding.PRECISIONS:
-        raise ValueError(
-            f"pool_precision={precision!r} must be one of {', '.join(rounding.PRECISIONS)}"
-        )
+    check_choice("pool_precision", precision, rounding.PRECISIONS)
     if precision == "float32":
         return method
     if "pools" not in method.abstract_variables:

@@ -56,9 +56,7 @@ def num_rows(shape: tuple[int, ...]) -> int:
 def quantize(array: jax.Array, precision: str) -> Quantized:
     """The integers and scales of least squared error, row by row, among a few clipping points.
 
-    Args:
-        array: of any float dtype and shape.
-        precision: 'int8' or 'int4'.
+    The array is of any float dtype and shape; the precision is 'int8' or 'int4'.
     """
     # A quarter of the package's import time, for those who quantize only.
     import qwix
@@ -77,19 +75,16 @@ def quantize(array: jax.Array, precision: str) -> Quantized:
         lowest = jnp.where(better, error, lowest)
         values = jnp.where(better, tried.qvalue.astype(jnp.int8), values)
         scales = jnp.where(better, tried.scale, scales)
-    values, scales = values.ravel()[: array.size], scales[:, 0]
-    if precision == "int4":
-        values = _pack_int4(values)
-    return Quantized(values, scales, array.shape, precision)
+    values = values.ravel()[: array.size]
+    packed = _pack_int4(values) if precision == "int4" else values
+    return Quantized(packed, scales[:, 0], array.shape, precision)
 
 
 def dequantize(quantized: Quantized) -> jax.Array:
     """The float32 array that the integers stand for."""
-    count = math.prod(quantized.shape)
-    if quantized.precision == "int4":
-        integers = _unpack_int4(quantized.values)[:count]
-    else:
-        integers = quantized.values.astype(jnp.float32)
+    count, values = math.prod(quantized.shape), quantized.values
+    is_packed = quantized.precision == "int4"
+    integers = _unpack_int4(values)[:count] if is_packed else values.astype(jnp.float32)
     size, rows = row_size(quantized.shape), num_rows(quantized.shape)
     padded = jnp.pad(integers, (0, rows * size - count)).reshape(rows, size)
     restored = padded * quantized.scales[:, jnp.newaxis]
@@ -106,10 +101,7 @@ def round_to(array: jax.Array, precision: str) -> jax.Array:
 
 
 def fake_quantize(array: jax.Array, precision: str) -> jax.Array:
-    """`round_to` with the gradient of the identity (straight-through, Bengio et al. 2013).
-
-    Training through it makes a model fit for the precision at which it will be stored.
-    """
+    """`round_to` with the gradient of the identity (straight-through, Bengio et al. 2013)."""
     return array + jax.lax.stop_gradient(round_to(array, precision) - array)
 
 

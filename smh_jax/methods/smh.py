@@ -12,13 +12,7 @@ import numpy as np
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
 from smh_jax.methods import distributions, fitting, rectangles
-from smh_jax.methods.base import (
-    PooledMethod,
-    Variables,
-    check_at_least,
-    check_choice,
-    tile,
-)
+from smh_jax.methods.base import Part, PooledMethod, Variables, check_at_least, check_choice, tile
 from smh_jax.methods.matrix_entries import entries
 
 
@@ -32,8 +26,7 @@ class SMH(PooledMethod):
 
     Attributes:
         layout: 'matmul', or 'kronecker': a sum of M Kronecker products of `[d, d]` factors with
-            `d = ceil(N^(1/4))`. It is the matrix product with n = d * d under a fixed permutation
-            of the weights.
+            `d = ceil(N^(1/4))`: the matrix product with n = d * d, its entries permuted.
         blocks: number G of independent pairs of pools, each for an equal part of the weights and
             with a matrix of side `ceil(sqrt(N / G))`: the same relative rank at `1 / sqrt(G)` of
             the arithmetic. Beyond 1, `U: [G, n, M]` and `V: [G, M, n]`.
@@ -43,8 +36,7 @@ class SMH(PooledMethod):
         matrix_size: side n of the square matrix; 0 for the smallest that holds the weights.
         index: what happens to weights beyond the matrix's entries, where `matrix_size` leaves any:
             'basic' refuses, 'cyclic' begins again with the first entry, 'padding' makes them
-            `padding_value`.
-        padding_value: of unscaled weights beyond the entries.
+            `padding_value` before they are scaled.
         pool_dtype: 'float32' or 'bfloat16', to which the pools are rounded before they are
             multiplied. The variables stay float32, so that small updates add up.
     """
@@ -66,8 +58,6 @@ class SMH(PooledMethod):
         check_choice("pool_dtype", self.pool_dtype, ("float32", "bfloat16"))
         check_at_least("blocks", self.blocks, 1)
         check_at_least("matrix_size", self.matrix_size, 0)
-        # The base class may move tensors from the hashed to the stored ones, and then asks for the
-        # smallest pools.
         super().__post_init__()
 
     @cached_property
@@ -113,31 +103,26 @@ class SMH(PooledMethod):
     @cached_property
     def matrix_shape(self) -> tuple[int, int]:
         """Rows and columns of a block's matrix."""
-        square = (self.square_size, self.square_size)
-        lost = self.pool_budget - self.num_hash_pairs * self.min_pool_size
-        keep_square = self.matrix == "square" or (
-            self.matrix == "auto" and lost <= 0.01 * self.target_size
-        )
-        if keep_square or self.matrix_size:
-            return square
+        lost = self.pool_budget % self.min_pool_size
+        is_square = self.matrix == "auto" and lost <= 0.01 * self.target_size
+        if is_square or self.matrix == "square" or self.matrix_size:
+            return self.square_size, self.square_size
         sides = self.pool_budget // (self.num_hash_pairs * self.blocks)
         return rectangles.fill(self.block_weights, sides, self.layout)
 
     def init_pools(self, key: jax.Array) -> dict[str, jax.Array]:
         """`u` [n, M] and `v` [M, n], with standard deviation M^(-1/4) (paper, section 3.3)."""
         rows, columns = self.matrix_shape
-        pairs = self.num_hash_pairs
-        blocks = () if self.blocks == 1 else (self.blocks,)
-        return {
-            name: pairs**-0.25
-            * distributions.sample(
-                self.pool_distribution, purpose_key(key, name), (*blocks, *shape)
-            )
-            for name, shape in (("u", (rows, pairs)), ("v", (pairs, columns)))
-        }
+        pairs, pools = self.num_hash_pairs, {}
+        for name, shape in (("u", (rows, pairs)), ("v", (pairs, columns))):
+            shape = shape if self.blocks == 1 else (self.blocks, *shape)
+            sample = distributions.sample(self.pool_distribution, purpose_key(key, name), shape)
+            pools[name] = pairs**-0.25 * sample
+        return pools
 
-    def generate(self, pools: dict[str, jax.Array]) -> list[jax.Array]:
-        """See `PooledMethod.generate`."""
+    def generate(self, pools: dict[str, jax.Array], part: Part | None = None) -> list[jax.Array]:
+        if part is not None:
+            return self._part(pools, *part)
         return self.arrange(self._product(pools["u"], pools["v"]))
 
     def arrange(self, product: jax.Array) -> list[jax.Array]:
@@ -160,12 +145,12 @@ class SMH(PooledMethod):
         return tile(flat, self.manifest.hashed)
 
     def fit(self, params: Params) -> Variables:
-        """See `Method.fit`; `smh_jax.methods.fitting` says how."""
+        """As `smh_jax.methods.fitting` says."""
         if self.modifier != "none":
             raise ValueError(
                 f"modifier={self.modifier!r}: only weights without a modifier can be fitted"
             )
-        tensors, leaves = self.manifest.hashed, self.manifest.leaves(params)
+        leaves = self.manifest.leaves(params)
         shape = (self.blocks, *self.matrix_shape)
         numbers = jnp.arange(math.prod(shape), dtype=jnp.int32)
         entries = np.concatenate([np.ravel(x) for x in self.arrange(numbers)])
@@ -173,7 +158,7 @@ class SMH(PooledMethod):
             entries[numbers.size :] = -1
         # Of every weight: its value in units of its constant, its importance and its scale.
         weights, importance, groups, first = [], [], [], 0
-        for index, tensor in enumerate(tensors):
+        for index, tensor in enumerate(self.manifest.hashed):
             unscaled = np.asarray(leaves[tensor.name], np.float64) / (tensor.initial.stddev or 1.0)
             scales = self.scale_sizes[index] if self.scale == "learnable" else 1
             weights.append(unscaled.ravel())
@@ -186,24 +171,22 @@ class SMH(PooledMethod):
             rank=self.num_hash_pairs,
             learn_scales=self.scale == "learnable",
         )
-        pools = {"u": solution.u, "v": solution.v}
-        if self.blocks == 1:
-            pools = {name: pool[0] for name, pool in pools.items()}
+        u, v = (x[0] if self.blocks == 1 else x for x in (solution.u, solution.v))
         variables: Variables = {
-            "pools": {name: jnp.asarray(pool, jnp.float32) for name, pool in pools.items()},
+            "pools": {"u": jnp.asarray(u, jnp.float32), "v": jnp.asarray(v, jnp.float32)},
             "stored": {t.name: jnp.asarray(leaves[t.name]) for t in self.manifest.stored},
         }
         if self.scale == "learnable":
             variables["scales"] = jnp.asarray(solution.scales, jnp.float32)
         return variables
 
-    def generate_part(
+    def _part(
         self, pools: dict[str, jax.Array], first: int, last: int, zero: jax.Array
     ) -> list[jax.Array]:
-        """See `PooledMethod.generate_part`: from the rows of U that the tensors lie in."""
-        tensors = self.manifest.hashed[first:last]
-        start = self.manifest.offsets[tensors[0].name]
-        end = start + sum(tensor.size for tensor in tensors)
+        """From the rows of U that the tensors lie in."""
+        tensors, offsets = self.manifest.hashed[first:last], self.manifest.offsets
+        position = offsets[tensors[0].name]
+        end = position + sum(tensor.size for tensor in tensors)
         rows, columns = self.matrix_shape
         per_block = min(self.block_weights, rows * columns)
         num_entries = self.blocks * per_block
@@ -211,8 +194,7 @@ class SMH(PooledMethod):
         kronecker = None
         if self.layout == "kronecker":
             kronecker = (rectangles.factor(rows)[1], *rectangles.factor(columns))
-        pieces: list[tuple[int, jax.Array]] = []
-        position = start
+        pieces = []
         while position < end:
             if position >= num_entries and self.index == "padding":
                 dtype = jnp.promote_types(u.dtype, jnp.float32)
@@ -233,11 +215,9 @@ class SMH(PooledMethod):
             ]
             return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
-        weights = []
-        for tensor in tensors:
-            weights.append(between(start, start + tensor.size).reshape(tensor.shape))
-            start += tensor.size
-        return weights
+        return [
+            between(offsets[t.name], offsets[t.name] + t.size).reshape(t.shape) for t in tensors
+        ]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
         if self.pool_dtype == "bfloat16":

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ class Network:
     @classmethod
     def of_rank_one(cls, open_sizes: Mapping[str, int], factors: tuple[str, ...]) -> "Network":
         """The network with all bonds at rank 1; `open_sizes` are those of the output, in order."""
-        bonds = dict.fromkeys("".join(factors), 1)
-        return cls("".join(open_sizes), factors, {**bonds, **open_sizes})
+        sizes = {**dict.fromkeys("".join(factors), 1), **open_sizes}
+        return cls("".join(open_sizes), factors, sizes)
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> "Network":
@@ -51,6 +51,11 @@ class Network:
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
+    def num_elements(self) -> int:
+        """Elements of the tensor."""
+        return math.prod(self.sizes[i] for i in self.output)
+
+    @property
     def stddev(self) -> float:
         """The factors' standard deviation that gives the tensor unit variance.
 
@@ -65,24 +70,12 @@ class Network:
 
         Each factor is seen as a matrix of the bond's index by all of its others.
         """
-        others = (
-            math.prod(self.sizes[i] for i in f if i != bond) for f in self.factors if bond in f
-        )
-        return min(others)
+        factors = [factor.replace(bond, "") for factor in self.factors if bond in factor]
+        return min(math.prod(self.sizes[i] for i in others) for others in factors)
 
-    def raised(self, bond: str) -> "Network":
-        """The network with the bond's rank one higher."""
-        return dataclasses.replace(self, sizes={**self.sizes, bond: self.sizes[bond] + 1})
-
-    def contract(self, factors: tuple[jax.Array, ...]) -> jax.Array:
+    def contract(self, factors: Sequence[jax.Array]) -> jax.Array:
         """The tensor, in the shape of the output's indices."""
         return jnp.einsum(f"{','.join(self.factors)}->{self.output}", *factors)
-
-
-def split_axes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
-    """Spatial sizes, inputs and outputs of a kernel [*spatial, in, out] of two or more axes."""
-    *spatial, inputs, outputs = shape
-    return tuple(spatial), inputs, outputs
 
 
 def balanced_factors(number: int) -> tuple[int, ...]:
@@ -91,17 +84,14 @@ def balanced_factors(number: int) -> tuple[int, ...]:
     The primes go, largest first, to the smallest factor so far: 16 = 4 2 2, 32 = 4 4 2, 64 = 4 4 4,
     as in Tensor Ring Nets (Wang et al. 2018, arXiv:1802.09052).
     """
-    factors = [1, 1, 1]
-    for prime in reversed(_primes(number)):
-        factors[factors.index(min(factors))] *= prime
-    return tuple(sorted((f for f in factors if f > 1), reverse=True))
-
-
-def _primes(number: int) -> list[int]:
     primes, divisor = [], 2
-    while divisor * divisor <= number:
-        while number % divisor == 0:
+    while number > 1:
+        if number % divisor == 0:
             primes.append(divisor)
             number //= divisor
-        divisor += 1
-    return primes + [number] * (number > 1)
+        else:
+            divisor = divisor + 1 if divisor**2 < number else number
+    factors = [1, 1, 1]
+    for prime in reversed(primes):
+        factors[factors.index(min(factors))] *= prime
+    return tuple(sorted((f for f in factors if f > 1), reverse=True))

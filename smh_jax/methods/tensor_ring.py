@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import string
+from collections.abc import Mapping
 from typing import ClassVar
 
 from smh_jax.methods.decomposition import Decomposition
-from smh_jax.methods.tensor_network import Network, balanced_factors, split_axes
+from smh_jax.methods.tensor_network import Network, balanced_factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,22 +19,17 @@ class TensorRing(Decomposition):
 
     name: ClassVar[str] = "tensor_ring"
 
-    def decompose(self, shape: tuple[int, ...]) -> Network | None:
-        """See `Decomposition.decompose`; core j is [r_j, n_j, r_j+1], and the last bond is r_0."""
-        spatial, inputs, outputs = split_axes(shape)
-        modes_in = balanced_factors(inputs)
-        modes_out = balanced_factors(outputs)
-        positions = (math.prod(spatial),) if math.prod(spatial) > 1 else ()
-        cores = string.ascii_lowercase[: len(modes_in + positions + modes_out)]
-        if len(cores) < 2:
+    def decompose(self, axes: str, sizes: Mapping[str, int]) -> Network | None:
+        inputs, outputs = balanced_factors(sizes["y"]), balanced_factors(sizes["z"])
+        num_positions = math.prod(sizes[axis] for axis in axes)
+        positions = (num_positions,) if num_positions > 1 else ()
+        modes = inputs + positions + outputs
+        if len(modes) < 2:
             return None
-        bonds = string.ascii_uppercase[: len(cores)]
-        factors = tuple(
-            f"{bond}{core}{following}"
-            for bond, core, following in zip(bonds, cores, bonds[1:] + bonds[0], strict=True)
-        )
-        sizes = dict(zip(cores, modes_in + positions + modes_out, strict=True))
+        cores, bonds = string.ascii_lowercase[: len(modes)], string.ascii_uppercase[: len(modes)]
+        # Core j is [r_j, n_j, r_j+1], and the last bond is r_0.
+        factors = tuple(map("".join, zip(bonds, cores, bonds[1:] + bonds[0], strict=True)))
         # The output keeps the kernel's row-major order: positions, inputs, outputs.
-        order = cores[len(modes_in) : len(modes_in + positions)] + cores[: len(modes_in)]
-        order += cores[len(order) :]
-        return Network.of_rank_one({i: sizes[i] for i in order}, factors)
+        first, last = len(inputs), len(inputs + positions)
+        order = cores[first:last] + cores[:first] + cores[last:]
+        return Network.of_rank_one({i: modes[cores.index(i)] for i in order}, factors)

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 import string
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import ClassVar
 
 from smh_jax.methods.decomposition import Decomposition
-from smh_jax.methods.tensor_network import Network, balanced_factors, split_axes
+from smh_jax.methods.tensor_network import Network, balanced_factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,27 +21,19 @@ class TensorTrain(Decomposition):
 
     name: ClassVar[str] = "tensor_train"
 
-    def decompose(self, shape: tuple[int, ...]) -> Network | None:
-        """See `Decomposition.decompose`; core j is [r_j, in_j, out_j, r_j+1], less the ends."""
-        spatial, inputs, outputs = split_axes(shape)
+    def decompose(self, axes: str, sizes: Mapping[str, int]) -> Network | None:
+        num_positions = math.prod(sizes[axis] for axis in axes)
+        positions = (num_positions,) if num_positions > 1 else ()
+        inputs, outputs = balanced_factors(sizes["y"]), balanced_factors(sizes["z"])[::-1]
+        modes = positions + inputs + outputs
+        names = string.ascii_lowercase[: len(modes)]
+        first, last = len(positions), len(positions + inputs)
         # The largest factor of one with the smallest of the other: cores of like sizes.
-        pairs = list(
-            zip_longest(
-                balanced_factors(inputs),
-                reversed(balanced_factors(outputs)),
-            )
-        )
-        names = iter(string.ascii_lowercase)
-        modes: list[dict[str, int]] = []
-        if math.prod(spatial) > 1:
-            modes.append({next(names): math.prod(spatial)})
-        input_modes = [{next(names): n} if n else {} for n, _ in pairs]
-        output_modes = [{next(names): n} if n else {} for _, n in pairs]
-        sizes = {i: n for mode in (*modes, *input_modes, *output_modes) for i, n in mode.items()}
-        cores = ["".join(mode) for mode in modes]
-        cores += ["".join((*i, *o)) for i, o in zip(input_modes, output_modes, strict=True)]
+        pairs = zip_longest(names[first:last], names[last:], fillvalue="")
+        cores = [*names[:first], *map("".join, pairs)]
         if len(cores) < 2:
             return None
+        # Core j is [r_j, in_j, out_j, r_j+1], less the ends.
         bonds = ["", *string.ascii_uppercase[: len(cores) - 1], ""]
-        factors = (f"{bonds[j]}{core}{bonds[j + 1]}" for j, core in enumerate(cores))
-        return Network.of_rank_one(sizes, tuple(factors))
+        factors = map("".join, zip(bonds[:-1], cores, bonds[1:], strict=True))
+        return Network.of_rank_one(dict(zip(names, modes, strict=True)), tuple(factors))

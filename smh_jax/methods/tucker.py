@@ -1,12 +1,11 @@
 """Tucker-2 layers: a small convolution between two changes of channels."""
 
 import dataclasses
-import math
-import string
+from collections.abc import Mapping
 from typing import ClassVar
 
 from smh_jax.methods.decomposition import Decomposition
-from smh_jax.methods.tensor_network import Network, split_axes
+from smh_jax.methods.tensor_network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +19,12 @@ class Tucker(Decomposition):
 
     name: ClassVar[str] = "tucker"
 
-    def decompose(self, shape: tuple[int, ...]) -> Network | None:
-        """See `Decomposition.decompose`; the factors are U, core and V."""
-        spatial, inputs, outputs = split_axes(shape)
-        axes = string.ascii_lowercase[: len(spatial)]
-        sizes = {**dict(zip(axes, spatial, strict=True)), "y": inputs, "z": outputs}
-        if math.prod(spatial) == 1:
+    def decompose(self, axes: str, sizes: Mapping[str, int]) -> Network:
+        if all(sizes[axis] == 1 for axis in axes):
             factors = (f"{axes}yP", "Pz")
-        elif inputs == 1:
+        elif sizes["y"] == 1:
             factors = (f"{axes}yQ", "Qz")
-        elif outputs == 1:
+        elif sizes["z"] == 1:
             factors = ("yP", f"{axes}Pz")
         else:
             factors = ("yP", f"{axes}PQ", "Qz")

@@ -34,12 +34,9 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
     Its images are preprocessed already; `mean`, `stddev`, `crop` and `class_names` are in the
     file's metadata.
 
-    Args:
-        artifact: the model.
-        form: 'on_the_fly' or 'unpacked'; see `smh_jax.shipping.artifact.forward.forward`.
-
     Raises:
-        ValueError: if the model has an operation that has no translation; the message names it.
+        ValueError: if the model has an operation without translation, which the message names, or
+            the form is not one of `artifact.FORMS`.
     """
     function, constants = forward(artifact, form)
     images = image_batch(artifact)
@@ -54,19 +51,15 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
     inputs.append(Tensor(INPUT, (batch, *shape), np.dtype(np.float32)))
     (logits,) = _translate(builder, program, inputs)
     logits = builder.whole(logits, program.out_avals[0].shape)
-    preprocessing = artifact.preprocessing
-    model = builder.graph.model(
-        {INPUT: ("batch", *shape)},
-        {OUTPUT: (builder.of(logits), ("batch", *logits.dims[1:]))},
-        {
-            "class_names": json.dumps(artifact.class_names, separators=(",", ":")),
-            "preprocessing": json.dumps(
-                {"mean": preprocessing.mean, "stddev": preprocessing.stddev,
-                 "crop": preprocessing.crop}
-            ),
-        },
-    )  # fmt: skip
-    return model.SerializeToString()
+    preprocessing = {
+        name: getattr(artifact.preprocessing, name) for name in ("mean", "stddev", "crop")
+    }
+    metadata = {
+        "class_names": json.dumps(artifact.class_names, separators=(",", ":")),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    outputs = {OUTPUT: (builder.of(logits), ("batch", *logits.dims[1:]))}
+    return builder.graph.model({INPUT: ("batch", *shape)}, outputs, metadata).SerializeToString()
 
 
 def _known(value: Any, **how: Any) -> Tensor:
@@ -94,10 +87,10 @@ def _translate(builder: Builder, program: ClosedJaxpr, inputs: list[Tensor]) -> 
         ]
         if (inner := jaxprs.called_program(equation)) is not None:
             return jaxprs.evaluate(inner, tensors, rule)
+        folded = None
         # A broadcast of something known costs nothing.
-        if equation.primitive.name == "broadcast_in_dim" or not all(x.is_known for x in tensors):
-            return _operators(builder, equation, tensors)
-        folded = fold(equation, [x.data for x in tensors])
+        if equation.primitive.name != "broadcast_in_dim" and all(x.is_known for x in tensors):
+            folded = fold(equation, [x.data for x in tensors])
         if folded is None:
             return _operators(builder, equation, tensors)
         if sum(x.nbytes for x in folded) <= max(_SMALL_BYTES, *(x.data.nbytes for x in tensors), 0):

@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from smh_jax.shipping.onnx.tensors import Builder, Tensor, broadcast, translates
+from smh_jax.shipping.onnx.tensors import Builder, Tensor, translates
 
 _OPERATORS = {
     "abs": "Abs", "add": "Add", "ceil": "Ceil", "div": "Div", "eq": "Equal", "erf": "Erf",
     "exp": "Exp", "floor": "Floor", "ge": "GreaterOrEqual", "gt": "Greater", "le": "LessOrEqual",
     "log": "Log", "logistic": "Sigmoid", "lt": "Less", "max": "Max", "min": "Min", "mul": "Mul",
     "neg": "Neg", "pow": "Pow", "sign": "Sign", "sqrt": "Sqrt", "sub": "Sub", "tanh": "Tanh",
+    # The second operator is of the first one's result.
+    "ne": "Equal Not", "rsqrt": "Sqrt Reciprocal",
 }  # fmt: skip
 _LOGICAL = {"and": "And", "or": "Or", "xor": "Xor"}
 
@@ -19,15 +23,17 @@ def elementwise(
     builder: Builder, operator: str, *operands: Tensor, dtype: Any, **attributes: Any
 ) -> Tensor:
     """An operator that broadcasts its operands."""
-    names = [builder.of(operand) for operand in operands]
-    dims = broadcast([operand.dims for operand in operands])
-    return Tensor(builder.graph.node(operator, *names, **attributes), dims, np.dtype(dtype))
+    dims = jnp.broadcast_shapes(*(operand.dims for operand in operands))
+    like = jax.ShapeDtypeStruct(dims, dtype)
+    return builder.node(operator, *operands, like=like, **attributes)
 
 
 @translates(*_OPERATORS)
 def _operator(builder: Builder, equation: Any, *operands: Tensor) -> Tensor:
-    dtype = equation.outvars[0].aval.dtype
-    return elementwise(builder, _OPERATORS[equation.primitive.name], *operands, dtype=dtype)
+    for operator in _OPERATORS[equation.primitive.name].split():
+        dtype = equation.outvars[0].aval.dtype
+        operands = (elementwise(builder, operator, *operands, dtype=dtype),)
+    return operands[0]
 
 
 @translates(*_LOGICAL)
@@ -36,12 +42,6 @@ def _logical(builder: Builder, equation: Any, x: Tensor, y: Tensor) -> Tensor:
     if x.dtype != np.bool_:
         operator = f"Bitwise{operator}"
     return elementwise(builder, operator, x, y, dtype=x.dtype)
-
-
-@translates("ne")
-def _not_equal(builder: Builder, equation: Any, x: Tensor, y: Tensor) -> Tensor:
-    equal = elementwise(builder, "Equal", x, y, dtype=np.bool_)
-    return elementwise(builder, "Not", equal, dtype=np.bool_)
 
 
 @translates("rem")
@@ -57,12 +57,6 @@ def _shift(builder: Builder, equation: Any, x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"ONNX shifts unsigned integers, not {x.dtype}")
     direction = "LEFT" if equation.primitive.name == "shift_left" else "RIGHT"
     return elementwise(builder, "BitShift", x, y, dtype=x.dtype, direction=direction)
-
-
-@translates("rsqrt")
-def _rsqrt(builder: Builder, equation: Any, x: Tensor) -> Tensor:
-    root = elementwise(builder, "Sqrt", x, dtype=x.dtype)
-    return elementwise(builder, "Reciprocal", root, dtype=x.dtype)
 
 
 @translates("square")

@@ -1,5 +1,6 @@
 """An ONNX graph under construction: every constant and every computation in it once."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,19 +29,15 @@ class Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._constants: dict[Any, str] = {}
         self._computed: dict[Any, list[str]] = {}
-        self._count = 0
-
-    def _name(self) -> str:
-        """A new name, short because a file has thousands of them."""
-        self._count += 1
-        return f"{self._count:x}"
+        # Short because a file has thousands of them.
+        self._names = map("{:x}".format, itertools.count(1))
 
     def constant(self, value: Any) -> str:
         """The name of an initializer of this value, in the file once."""
         array = np.ascontiguousarray(value).reshape(np.shape(value))
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self._name()
+            self._constants[key] = next(self._names)
             self._initializers.append(onnx.numpy_helper.from_array(array, self._constants[key]))
         return self._constants[key]
 
@@ -52,7 +49,7 @@ class Graph:
         """The names of an operator's results; what was computed before is not computed again."""
         key = (operator, inputs, num_outputs, repr(sorted(attributes.items())))
         if key not in self._computed:
-            names = self._computed[key] = [self._name() for _ in range(num_outputs)]
+            names = self._computed[key] = list(itertools.islice(self._names, num_outputs))
             self._nodes.append(onnx.helper.make_node(operator, inputs, names, **attributes))
         return self._computed[key]
 
@@ -75,11 +72,12 @@ class Graph:
             if needed.intersection(node.output):
                 needed.update(node.input)
                 kept.append(node)
-        kept.reverse()
-        for name, (tensor, _) in outputs.items():
-            kept.append(onnx.helper.make_node("Identity", [tensor], [name]))
+        identities = [
+            onnx.helper.make_node("Identity", [tensor], [name])
+            for name, (tensor, _) in outputs.items()
+        ]
         graph = onnx.helper.make_graph(
-            kept,
+            kept[::-1] + identities,
             "smh_jax",
             [_float32(name, shape) for name, shape in inputs.items()],
             [_float32(name, shape) for name, (_, shape) in outputs.items()],

@@ -3,44 +3,39 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from smh_jax.shipping.onnx.tensors import Builder, Tensor, translates
+from smh_jax.shipping.onnx.tensors import Builder, Tensor, translates, translates_whole
 
 
 @translates("broadcast_in_dim")
 def _broadcast(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     """Only the axes of size 1: what takes the result broadcasts it, or has it written out."""
-    axes, shape = equation.params["broadcast_dimensions"], equation.params["shape"]
-    dims: list[Any] = [1] * len(shape)
-    for axis, size in zip(axes, x.dims, strict=True):
-        dims[axis] = size
-    return builder.reshape(x, tuple(dims))
+    sizes = dict(zip(equation.params["broadcast_dimensions"], x.dims, strict=True))
+    return builder.reshape(x, tuple(sizes.get(i, 1) for i in range(len(equation.params["shape"]))))
 
 
-@translates("reshape", "squeeze", "expand_dims")
+@translates_whole("reshape", "squeeze", "expand_dims")
 def _reshape(builder: Builder, equation: Any, x: Tensor) -> Tensor:
-    (before,), (after,) = equation.invars, equation.outvars
-    return builder.reshape(builder.whole(x, before.aval.shape), tuple(after.aval.shape))
+    return builder.reshape(x, tuple(equation.outvars[0].aval.shape))
 
 
-@translates("transpose")
+@translates_whole("transpose")
 def _transpose(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     return builder.transpose(x, equation.params["permutation"])
 
 
-@translates("slice")
+@translates_whole("slice")
 def _slice(builder: Builder, equation: Any, x: Tensor) -> Tensor:
-    x = builder.whole(x, equation.invars[0].aval.shape)
     params = equation.params
     strides = params["strides"] or (1,) * len(x.dims)
     return builder.slice(x, params["start_indices"], params["limit_indices"], strides)
 
 
-@translates("dynamic_slice")
+@translates_whole("dynamic_slice")
 def _dynamic_slice(builder: Builder, equation: Any, x: Tensor, *starts: Tensor) -> Tensor:
     """As in JAX, a start from which the slice would leave the array is moved to where it fits."""
-    x = builder.whole(x, equation.invars[0].aval.shape)
     sizes = equation.params["slice_sizes"]
     axes = [axis for axis, size in enumerate(sizes) if x.dims[axis] != size]
     if not axes:
@@ -56,14 +51,12 @@ def _dynamic_slice(builder: Builder, equation: Any, x: Tensor, *starts: Tensor) 
         vectors.append(builder.graph.node("Reshape", name, builder.integers([1])))
     begins = vectors[0] if len(axes) == 1 else builder.graph.node("Concat", *vectors, axis=0)
     ends = builder.graph.node("Add", begins, builder.integers([sizes[axis] for axis in axes]))
-    return builder.node(
-        "Slice", x, begins, ends, builder.integers(axes), like=equation.outvars[0].aval
-    )
+    out = equation.outvars[0].aval
+    return builder.node("Slice", x, begins, ends, builder.integers(axes), like=out)
 
 
-@translates("pad")
+@translates_whole("pad")
 def _pad(builder: Builder, equation: Any, x: Tensor, value: Tensor) -> Tensor:
-    x = builder.whole(x, equation.invars[0].aval.shape)
     low, high, interior = zip(*equation.params["padding_config"], strict=True)
     if any(interior) or min(*low, *high) < 0:
         raise ValueError("padding between elements, or of negative size")
@@ -71,38 +64,30 @@ def _pad(builder: Builder, equation: Any, x: Tensor, value: Tensor) -> Tensor:
     return builder.node("Pad", x, pads, value, like=equation.outvars[0].aval)
 
 
-@translates("concatenate")
+@translates_whole("concatenate")
 def _concatenate(builder: Builder, equation: Any, *operands: Tensor) -> Tensor:
-    whole = [builder.whole(x, v.aval.shape) for x, v in zip(operands, equation.invars, strict=True)]
     axis = equation.params["dimension"]
-    return builder.node("Concat", *whole, like=equation.outvars[0].aval, axis=axis)
+    return builder.node("Concat", *operands, like=equation.outvars[0].aval, axis=axis)
 
 
-@translates("stack")
+@translates_whole("stack")
 def _stack(builder: Builder, equation: Any, *operands: Tensor) -> Tensor:
     axis, out = equation.params["axis"], equation.outvars[0].aval
     single = (*out.shape[:axis], 1, *out.shape[axis + 1 :])
-    whole = [
-        builder.reshape(builder.whole(x, v.aval.shape), single)
-        for x, v in zip(operands, equation.invars, strict=True)
-    ]
-    return builder.node("Concat", *whole, like=out, axis=axis)
+    stacked = [builder.reshape(x, single) for x in operands]
+    return builder.node("Concat", *stacked, like=out, axis=axis)
 
 
-@translates("split")
+@translates_whole("split")
 def _split(builder: Builder, equation: Any, x: Tensor) -> list[Tensor]:
-    x = builder.whole(x, equation.invars[0].aval.shape)
     sizes, axis = equation.params["sizes"], equation.params["axis"]
-    names = builder.graph.nodes(
-        "Split", builder.of(x), builder.integers(sizes), num_outputs=len(sizes), axis=axis
-    )
-    return [
-        Tensor(name, tuple(out.aval.shape), x.dtype)
-        for name, out in zip(names, equation.outvars, strict=True)
-    ]
+    inputs = builder.of(x), builder.integers(sizes)
+    names = builder.graph.nodes("Split", *inputs, num_outputs=len(sizes), axis=axis)
+    shapes = [tuple(out.aval.shape) for out in equation.outvars]
+    return [Tensor(name, dims, x.dtype) for name, dims in zip(names, shapes, strict=True)]
 
 
-@translates("iota")
+@translates_whole("iota")
 def _iota(builder: Builder, equation: Any) -> Tensor:
     params = equation.params
     axis, size = params["dimension"], params["shape"][params["dimension"]]
@@ -112,12 +97,10 @@ def _iota(builder: Builder, equation: Any) -> Tensor:
     return builder.reshape(builder.cast(counted, params["dtype"]), dims)
 
 
-@translates("gather")
+@translates_whole("gather")
 def _gather(builder: Builder, equation: Any, x: Tensor, indices: Tensor) -> Tensor:
     """Whole slices at indices along one axis, or at a grid of known indices along several."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    x = builder.whole(x, equation.invars[0].aval.shape)
-    indices = builder.whole(indices, equation.invars[1].aval.shape)
     axes = tuple(numbers.start_index_map)
     out = equation.outvars[0].aval
     between = tuple(i for i in range(len(out.shape)) if i not in numbers.offset_dims)
@@ -126,27 +109,23 @@ def _gather(builder: Builder, equation: Any, x: Tensor, indices: Tensor) -> Tens
         and not numbers.operand_batching_dims
         and all(sizes[i] == size for i, size in enumerate(x.dims) if i not in axes)
     )
-    if is_plain and len(axes) == 1:
-        (axis,) = axes
-        batch_dims = indices.dims[:-1]
-        if between == tuple(range(axis, axis + len(batch_dims))):
-            flat = builder.reshape(indices, batch_dims)
-            return builder.node("Gather", x, flat, like=out, axis=axis)
+    batch_dims = indices.dims[:-1]
+    if is_plain and len(axes) == 1 and between == tuple(range(axes[0], axes[0] + len(batch_dims))):
+        flat = builder.reshape(indices, batch_dims)
+        return builder.node("Gather", x, flat, like=out, axis=axes[0])
     grid = _grid(indices.data) if indices.is_known else None
     if is_plain and grid is not None and between == axes:
         for axis, positions in zip(axes, grid, strict=True):
             steps = set(np.diff(positions).tolist())
             if len(steps) == 1 and min(steps) > 0:
-                begins = [int(positions[0]) if i == axis else 0 for i in range(len(x.dims))]
-                ends = [int(positions[-1]) + 1 if i == axis else n for i, n in enumerate(x.dims)]
-                strides = [min(steps) if i == axis else 1 for i in range(len(x.dims))]
+                begins, ends, strides = [0] * len(x.dims), list(x.dims), [1] * len(x.dims)
+                begins[axis], ends[axis] = int(positions[0]), int(positions[-1]) + 1
+                strides[axis] = min(steps)
                 x = builder.slice(x, begins, ends, strides)
             else:
                 dims = (*x.dims[:axis], len(positions), *x.dims[axis + 1 :])
-                name = builder.graph.node(
-                    "Gather", builder.of(x), builder.integers(positions), axis=axis
-                )
-                x = Tensor(name, dims, x.dtype)
+                like = jax.ShapeDtypeStruct(dims, x.dtype)
+                x = builder.node("Gather", x, builder.integers(positions), like=like, axis=axis)
         return x
     raise ValueError(f"a gather with {numbers} and slices of {sizes}")
 

@@ -1,6 +1,6 @@
 """Values of a traced program on their way into an ONNX graph."""
 
-import math
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ Dims = tuple[Any, ...]
 
 
 class Tensor(NamedTuple):
-    """A value: known now (an array) or computed by the graph (a name).
+    """A value.
 
     Attributes:
-        data: array or name.
+        data: an array, where it is known now, or the name of what the graph computes.
         dims: its shape, in which the size of the batch is a symbol. It may have 1 where the traced
             value has been broadcast: ONNX's operators broadcast by themselves.
         dtype: of the traced value. Where that is bfloat16 the graph computes in float32.
@@ -40,18 +40,17 @@ class Tensor(NamedTuple):
         return self.is_known and self.compute is None
 
 
+@dataclasses.dataclass(frozen=True)
 class Builder:
     """A graph and what translations of primitives have in common.
 
     Attributes:
         graph: that is built.
-        batch: the symbol of the batch's size, and the name of a graph input whose first axis has
-            it.
+        batch: the symbol of its size, and the name of a graph input whose first axis has it.
     """
 
-    def __init__(self, graph: Graph, batch: tuple[Any, str]) -> None:
-        self.graph = graph
-        self.batch = batch
+    graph: Graph
+    batch: tuple[Any, str]
 
     def of(self, tensor: Tensor) -> str:
         """The tensor's name in the graph."""
@@ -59,10 +58,8 @@ class Builder:
             return tensor.data
         if tensor.compute is not None:
             return self.of(self.whole(tensor.compute(), tensor.dims))
-        data = tensor.data
-        return self.graph.constant(
-            data.astype(np.float32) if data.dtype == ml_dtypes.bfloat16 else data
-        )
+        is_bfloat16 = tensor.data.dtype == ml_dtypes.bfloat16
+        return self.graph.constant(tensor.data.astype(np.float32) if is_bfloat16 else tensor.data)
 
     def integers(self, values: Sequence[int]) -> str:
         """The name of a vector of int64, as the operators want their arguments."""
@@ -144,27 +141,12 @@ class Builder:
         if tensor.is_stored:
             index = tuple(map(slice, starts, ends, strides))
             return Tensor(tensor.data[index], tuple(dims), tensor.dtype)
-        vectors = [[int(values[axis]) for axis in axes] for values in (starts, ends)]
-        steps = [int(strides[axis]) for axis in axes]
-        arguments = [*vectors, axes, *([steps] if any(step != 1 for step in steps) else [])]
+        begins, limits, steps = (
+            [int(values[axis]) for axis in axes] for values in (starts, ends, strides)
+        )
+        arguments = [begins, limits, axes, *([steps] if any(step != 1 for step in steps) else [])]
         name = self.graph.node("Slice", self.of(tensor), *map(self.integers, arguments))
         return Tensor(name, tuple(dims), tensor.dtype)
-
-
-def product(sizes: Sequence[Any]) -> Any:
-    """Of sizes of which one may be the batch's symbol."""
-    return math.prod(sizes)
-
-
-def broadcast(dims: Sequence[Dims]) -> Dims:
-    """The shape of an elementwise operator's result."""
-    rank = max(map(len, dims))
-    padded = [(1,) * (rank - len(d)) + tuple(d) for d in dims]
-    sizes = []
-    for axis in zip(*padded, strict=True):
-        larger = [size for size in axis if not (isinstance(size, int) and size == 1)]
-        sizes.append(larger[0] if larger else 1)
-    return tuple(sizes)
 
 
 # A translation: of a builder, the equation and its operands into its results.
@@ -177,6 +159,20 @@ def translates(*primitives: str) -> Callable[[Translation], Translation]:
 
     def register(translation: Translation) -> Translation:
         TRANSLATIONS.update(dict.fromkeys(primitives, translation))
+        return translation
+
+    return register
+
+
+def translates_whole(*primitives: str) -> Callable[[Translation], Translation]:
+    """Registers a translation of operands in which what has been broadcast is written out."""
+
+    def register(translation: Translation) -> Translation:
+        @translates(*primitives)
+        def of_whole(builder: Builder, equation: Any, *operands: Tensor) -> Tensor | list[Tensor]:
+            shapes = [atom.aval.shape for atom in equation.invars]
+            return translation(builder, equation, *map(builder.whole, operands, shapes))
+
         return translation
 
     return register
