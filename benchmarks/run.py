@@ -2,7 +2,7 @@
 
 Each writes a JSON file, a Markdown table and a plot to benchmarks/results/. Cases that were
 measured before stay in the files until they are measured again, so that a long benchmark can be
-run in parts. `python -m benchmarks.readme` brings the README's table up to date.
+run in parts.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The benchmarks run, their files hold what they say, and the README is made from them."""
+"""The benchmarks run, and their files hold what they say."""
 
 import functools
 import json
@@ -6,7 +6,7 @@ import json
 import jax
 import pytest
 
-from benchmarks import materialize, plots, readme, run, scaling, training_step
+from benchmarks import materialize, plots, run, scaling, training_step
 from benchmarks.benchmark import Benchmark
 from smh_jax import Manifest, cli, methods, models
 
@@ -125,33 +125,6 @@ def test_all_reduced_bytes_are_counted():
       ROOT %d = f32[7]{0} all-reduce-start(f32[7]{0} %y)
     """
     assert scaling.all_reduced_bytes(program) == 800 + (12 + 8 + 4) + 28
-
-
-def test_the_readmes_section_is_rewritten(tmp_path):
-    content = {
-        "cases": {
-            "efficientnet_b2:5300000": {
-                "rows": [
-                    {
-                        "model": "efficientnet_b2",
-                        "target_size": 5_300_000,
-                        "method": method,
-                        "forward_backward_ratio": ratio,
-                    }
-                    for method, ratio in (("smh", 1.123), ("1 hash", 0.5))
-                ]
-            }
-        }
-    }
-    (tmp_path / "materialize.json").write_text(json.dumps(content))
-    text = readme.section(tmp_path)
-    assert "| efficientnet_b2 at 5.3M | 1.12 |  | 0.50 |  |  |" in text
-    before = f"# Title\n{readme.BEGIN}\nold\n{readme.END}\nrest\n"
-    after = readme.rewritten(before, text)
-    assert after == f"# Title\n{readme.BEGIN}\n{text}\n{readme.END}\nrest\n"
-    assert readme.rewritten(after, text) == after
-    with pytest.raises(ValueError, match="must have one"):
-        readme.rewritten("no markers", text)
 
 
 def test_a_missing_library_is_told_before_anything_is_measured():

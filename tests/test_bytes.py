@@ -14,7 +14,7 @@ model, manifest = steps.create("cifar_resnet20", 8)
 sizes = {}
 for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
     method = methods.create(name, manifest, target_size=target_size)
-    state, step = steps.build(model, method, 8)
+    state, step = steps.initial_state_and_step(model, method, 8)
     lowered = step.lower(parallel.replicate(state), batch)
     compiled = lowered.compile()
     gradient = jax.eval_shape(jax.grad(lambda v: sum(
