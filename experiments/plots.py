@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from experiments.answers import difference
 from experiments.experiment import Claim, Experiment
-from experiments.labels import label
 from experiments.records import RATE, Record
+from experiments.tables.kinds import label
 
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from experiments import markdown
 from experiments.answers import answer
 from experiments.experiment import Experiment
-from experiments.labels import label
 from experiments.records import RATE, Record
+from experiments.tables.kinds import label
 
 Records = tuple[Record, ...]
 
