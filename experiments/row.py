@@ -112,4 +112,5 @@ class Row:
 
 def _row_of(value: Any) -> str:
     """Name of the row to whose run an override refers; '' for any other value."""
-    return value.removeprefix(RUN_OF) if str(value).startswith(RUN_OF) else ""
+    text = str(value)
+    return text.removeprefix(RUN_OF) if text.startswith(RUN_OF) else ""
