@@ -32,12 +32,7 @@ class CorruptResultError(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a row.
-
-    Attributes:
-        row, seed: what is trained.
-        folder: of all runs of the row's scale.
-    """
+    """One run of a row, in the folder of all runs of the row's scale."""
 
     row: Row
     seed: int

@@ -118,8 +118,8 @@ def test_a_sweep_survives_the_loss_of_a_worker(start_cluster, digits_dir, tmp_pa
     rows = (first.workdir / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(row)["step"] for row in rows]
     assert steps == sorted(set(steps))
-    assert "going on from step" in first.file_alongside("log").read_text()
-    assert "going on from step" not in all_jobs[1].file_alongside("log").read_text()
+    assert "resuming from step" in first.file_alongside("log").read_text()
+    assert "resuming from step" not in all_jobs[1].file_alongside("log").read_text()
     assert first.result()["steps"] == all_jobs[1].result()["steps"]
 
 
@@ -168,4 +168,4 @@ def test_a_run_on_a_slice_has_a_process_on_each_host_and_survives_the_loss_of_on
     for process_id in range(2):
         log = job.file_alongside("log", process_id).read_text()
         assert log.count(f"process {process_id} of 2 meets the others at") == 2
-    assert "going on from step" in job.file_alongside("log").read_text()
+    assert "resuming from step" in job.file_alongside("log").read_text()

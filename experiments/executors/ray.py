@@ -8,6 +8,7 @@ from its last checkpoint.
 
 import collections
 import concurrent.futures
+import itertools
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -81,16 +82,15 @@ def _run(job: Job, stop: threading.Event) -> Ended:
     """
     import ray
 
-    for restarts in range(_MAX_RESTARTS + 1):
+    for restarts in itertools.count():
         group = None
         try:
-            hosts = [_options(job.row.resources)]
-            if job.row.tpu_slice is not None:
-                group = _reserve_slice(job, stop)
-                if group is None:
-                    break
-                hosts = _host_options(group)
-            return _run_on_hosts(job, hosts, stop)
+            if job.row.tpu_slice is None:
+                return _run_on_hosts(job, [_options(job.row.resources)], stop)
+            group = _reserve_slice(job, stop)
+            if group is None:
+                return INTERRUPTED, 0
+            return _run_on_hosts(job, _host_options(group), stop)
         except ray.exceptions.RayError as error:
             if restarts == _MAX_RESTARTS:
                 raise
@@ -98,7 +98,6 @@ def _run(job: Job, stop: threading.Event) -> Ended:
         finally:
             if group is not None:
                 group.shutdown()
-    return INTERRUPTED, 0
 
 
 def _options(resources: Mapping[str, float]) -> dict[str, Any]:

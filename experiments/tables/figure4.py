@@ -15,18 +15,20 @@ TARGETS = {
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B1 to B6 at the sizes of B0 to B2; reduced: ResNet-14 to 26 at ResNet-8's."""
-    size = reduced.DENSE_SIZES[8]
+    if scale == "paper":
+        rows = _paper()
+    else:
+        size = reduced.DENSE_SIZES[8]
+        rows = (
+            reduced.row("dense", series="ResNet-8, dense"),
+            *(reduced.row("smh", series=f"ResNet-{n}", depth=n, size=size) for n in (14, 20, 26)),
+        )
     return Experiment(
         "figure4",
         scale,
         title="Figure 4: base models compressed to the size of a smaller one",
         question="Is a larger base model better at equal size?",
-        rows=_paper()
-        if scale == "paper"
-        else (
-            reduced.row("dense", series="ResNet-8, dense"),
-            *(reduced.row("smh", series=f"ResNet-{n}", depth=n, size=size) for n in (14, 20, 26)),
-        ),
+        rows=rows,
         plot="bars",
     )
 
