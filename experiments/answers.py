@@ -19,24 +19,22 @@ def difference(claim: Claim, records: tuple[Record, ...]) -> tuple[float, float 
     if row.mean is None or than.mean is None:
         return None
     if claim.paired:
-        ours, theirs = (
-            {run["seed"]: 100 * run["test_accuracy"] for run in r.runs} for r in (row, than)
-        )
-        each = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        theirs = than.accuracies
+        each = [ours - theirs[seed] for seed, ours in row.accuracies.items() if seed in theirs]
         error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else None
         return (statistics.fmean(each), error) if each else None
-    if row.stddev is None or than.stddev is None:
-        return row.mean - than.mean, None
-    error = math.sqrt(row.stddev**2 / len(row.runs) + than.stddev**2 / len(than.runs))
+    error = None
+    if row.stddev is not None and than.stddev is not None:
+        error = math.sqrt(row.stddev**2 / len(row.runs) + than.stddev**2 / len(than.runs))
     return row.mean - than.mean, error
 
 
 def answer(claim: Claim, records: tuple[Record, ...]) -> str:
     """A line of Markdown: the claim, yes or no, and the means, in percent, that say so."""
-    found = difference(claim, records)
-    if found is None:
+    mean_error = difference(claim, records)
+    if mean_error is None:
         return f"{claim.text}: not trained yet."
-    mean, error = found
+    mean, error = mean_error
     row, than = _rows_of(claim, records)
     verdict = "**yes**" if mean + claim.margin > 0 else "**no**"
     numbers = f"{row.mean:.2f} against {than.mean:.2f}, {mean:+.2f}"

@@ -17,12 +17,15 @@ def names(scale: str = "reduced") -> tuple[str, ...]:
     return _PAPER if scale == "paper" else (*_PAPER, *_REDUCED)
 
 
-def load(name: str, scale: str) -> Experiment:
-    """An experiment with its rows.
+def load_argument(argv: list[str], scale: str) -> Experiment:
+    """The one experiment that a command line names; see `load`."""
+    if len(argv) != 2:
+        raise ValueError(f"name one experiment: {', '.join(names())}, or a .toml file")
+    return load(argv[1], scale)
 
-    Args:
-        name: one of `names()`, or the path of an ablation file, which has no scales.
-        scale: one of `SCALES`.
+
+def load(name: str, scale: str) -> Experiment:
+    """An experiment by one of `names()`, or an ablation by the path of its file (of any scale).
 
     Raises:
         ValueError: for an unknown name, or one that the scale does not have.

@@ -1,6 +1,5 @@
 """What a run costs before it is trained: steps, and hours on the device that it is meant for."""
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Iterable
@@ -26,20 +25,13 @@ _CONVERSION_HOURS = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """An estimate, good for planning only.
-
-    Attributes:
-        steps: of training.
-        device_hours: of training on one device.
-        device: 'TPU v3 chip' or 'CPU core'.
-    """
+    """An estimate of training on one device ('TPU v3 chip' or 'CPU core'), for planning only."""
 
     steps: int
     device_hours: float
     device: str
 
     def __str__(self) -> str:
-        """For people."""
         hours, minutes = self.device_hours, 60 * self.device_hours
         time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.1f} minutes"
         return f"{self.steps} steps, about {time} of one {self.device}"
@@ -47,13 +39,12 @@ class Cost:
 
 def totals(costs: Iterable[Cost]) -> list[Cost]:
     """The sums by device."""
-    by_device = collections.defaultdict(list)
+    sums: dict[str, Cost] = {}
     for cost in costs:
-        by_device[cost.device].append(cost)
-    return [
-        Cost(sum(c.steps for c in same), sum(c.device_hours for c in same), device)
-        for device, same in sorted(by_device.items())
-    ]
+        total = sums.get(cost.device, Cost(0, 0.0, cost.device))
+        steps, hours = total.steps + cost.steps, total.device_hours + cost.device_hours
+        sums[cost.device] = Cost(steps, hours, cost.device)
+    return [sums[device] for device in sorted(sums)]
 
 
 def estimate(job: Job) -> Cost:
@@ -64,18 +55,12 @@ def estimate(job: Job) -> Cost:
     info = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
     examples = config.epochs * _EXAMPLES[config.data.name]
     on_tpu = "TPU" in job.row.resources or job.row.tpu_slice is not None
-    per_second = _TPU_V3_CHIP if on_tpu else _CPU_CORE
-    multiply_adds = _multiply_adds(
-        config.model.name,
-        tuple(sorted(config.model.options.items())),
-        info.num_classes,
-        (1, *info.image_shape),
-    )
-    return Cost(
-        steps=max(1, round(examples / config.data.batch_size)),
-        device_hours=examples * multiply_adds / per_second / 3600,
-        device="TPU v3 chip" if on_tpu else "CPU core",
-    )
+    options = tuple(sorted(config.model.options.items()))
+    shape = (1, *info.image_shape)
+    seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, shape)
+    seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
+    steps = max(1, round(examples / config.data.batch_size))
+    return Cost(steps, seconds / 3600, "TPU v3 chip" if on_tpu else "CPU core")
 
 
 @functools.cache

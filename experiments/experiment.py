@@ -73,27 +73,25 @@ class Experiment:
     measure: str = "test accuracy"
 
     def __post_init__(self) -> None:
-        names = collections.Counter(row.name for row in self.rows)
-        repeated = [name for name, number in names.items() if number > 1]
+        names = [row.name for row in self.rows]
+        repeated = [name for name, number in collections.Counter(names).items() if number > 1]
         if repeated:
             raise ValueError(f"{self.name}: several rows are named {', '.join(repeated)}")
         if not self.rows:
             raise ValueError(f"{self.name} has no rows at scale {self.scale!r}")
-        mentioned = {
-            "a claim is about": [name for claim in self.claims for name in (claim.row, claim.than)],
-            "a view shows": [name for view in self.views for name in view.rows],
-            **{f"row {row.name!r} needs": row.needs for row in self.rows},
-        }
-        for what, mentions in mentioned.items():
-            for name in mentions:
-                if name not in names:
-                    raise ValueError(f"{self.name}: {what} {name!r}, which is no row")
+        mentions = [
+            *(("a claim is about", name) for c in self.claims for name in (c.row, c.than)),
+            *(("a view shows", name) for view in self.views for name in view.rows),
+            *((f"row {row.name!r} needs", name) for row in self.rows for name in row.needs),
+        ]
+        for what, name in mentions:
+            if name not in names:
+                raise ValueError(f"{self.name}: {what} {name!r}, which is no row")
         try:
             graphlib.TopologicalSorter({row.name: row.needs for row in self.rows}).prepare()
         except graphlib.CycleError as error:
-            raise ValueError(
-                f"{self.name}: rows need each other in a circle: {' -> '.join(error.args[1])}"
-            ) from error
+            circle = " -> ".join(error.args[1])
+            raise ValueError(f"{self.name}: rows need each other in a circle: {circle}") from error
 
     @property
     def folder(self) -> str:

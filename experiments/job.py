@@ -1,8 +1,10 @@
 """A row and a seed in a folder of their own: what of it is done, judged by what is on disk."""
 
 import dataclasses
+import itertools
 import json
 import math
+import os
 import pathlib
 from functools import cached_property
 from typing import Any
@@ -30,12 +32,7 @@ class CorruptResultError(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a row.
-
-    Attributes:
-        row, seed: what is trained.
-        folder: of all runs of the row's scale.
-    """
+    """One run of a row, in the folder of all runs of the row's scale."""
 
     row: Row
     seed: int
@@ -43,7 +40,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Of the folder within that of the scale."""
         return f"{self.row.name}/seed{self.seed}"
 
     @property
@@ -54,7 +51,7 @@ class Job:
     @property
     def workdir(self) -> pathlib.Path:
         """The folder of the run, of this row and seed alone."""
-        return pathlib.Path(self.row.workdir(self.seed, str(self.folder)))
+        return self.folder / self.name
 
     @property
     def result_path(self) -> pathlib.Path:
@@ -62,12 +59,7 @@ class Job:
         return self.workdir / ("conversion.json" if self.row.convert_from else "result.json")
 
     def file_alongside(self, ending: str, process_id: int = 0) -> pathlib.Path:
-        """A file alongside the folder of the run, for one of its processes.
-
-        Args:
-            ending: 'log' (what the process printed) or 'lock'.
-            process_id: of the process.
-        """
+        """The 'log' (what it printed) or 'lock' of a process, alongside the folder of the run."""
         process = f".{process_id}" if process_id else ""
         return self.workdir.with_name(f"{self.workdir.name}{process}.{ending}")
 
@@ -87,10 +79,10 @@ class Job:
             CorruptResultError: if the file is not the whole result of this very run.
         """
         path = self.result_path
-        if not path.exists():
-            return None
         try:
             result = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError) as error:
             raise CorruptResultError(f"{path} cannot be read: {error}") from error
         if not isinstance(result, dict):
@@ -100,10 +92,9 @@ class Job:
             fits = isinstance(value, kind) and not isinstance(value, bool)
             if not fits or (kind is float and not math.isfinite(value)):
                 raise CorruptResultError(f"{path}: {name}={value!r} must be a {kind.__name__}")
-        if not 0 <= result.get("test_accuracy", 0) <= 1:
-            raise CorruptResultError(
-                f"{path}: test_accuracy={result['test_accuracy']} must be within 0 and 1"
-            )
+        accuracy = result.get("test_accuracy", 0)
+        if not 0 <= accuracy <= 1:
+            raise CorruptResultError(f"{path}: test_accuracy={accuracy} must be within 0 and 1")
         self._check_config()
         return result
 
@@ -112,42 +103,30 @@ class Job:
             trained = read_run_config(self.workdir / "config.json")
         except ValueError as error:
             raise CorruptResultError(str(error)) from error
-        changed = configs.differences(trained, self.config)
+        # How a model is trained changes nothing of a conversion.
+        fields = ("model.", "method.", "data.") if self.row.convert_from else ""
         listed = ", ".join(
             f"{name}: {there!r} there, {here!r} here"
-            for name, (there, here) in changed.items()
-            if name not in _PLACES and not (self.row.convert_from and _is_of_training(name))
+            for name, (there, here) in configs.differences(trained, self.config).items()
+            if name not in _PLACES and name.startswith(fields)
         )
         if listed:
             raise CorruptResultError(f"{self.result_path} is of another configuration ({listed})")
 
     def set_aside(self) -> pathlib.Path:
         """Renames the whole folder to the first free name alongside it; the run starts anew."""
-        number = 1
-        while (kept := self.workdir.with_name(f"{self.workdir.name}.set-aside-{number}")).exists():
-            number += 1
-        self.workdir.rename(kept)
-        return kept
-
-
-def _is_of_training(field: str) -> bool:
-    """Whether a field says how a model is trained, which for a conversion changes nothing."""
-    return not field.startswith(("model.", "method.", "data."))
+        names = (f"{self.workdir}.set-aside-{number}" for number in itertools.count(1))
+        return self.workdir.rename(next(name for name in names if not os.path.exists(name)))
 
 
 def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] | None) -> list[Job]:
     """All runs of an experiment, seed by seed, so that a first answer is there early.
 
-    Args:
-        experiment: of which all rows are taken.
-        workdir: of all experiments.
-        seeds: of every row in place of the rows' own.
+    They are in the workdir of all experiments; `seeds` replaces those of every row.
     """
-    all_jobs = [
-        Job(row, seed, workdir / experiment.folder)
-        for row in experiment.rows
-        for seed in (row.seeds if seeds is None else seeds)
-    ]
+    folder = workdir / experiment.folder
+    asked = [(row, row.seeds if seeds is None else seeds) for row in experiment.rows]
+    all_jobs = [Job(row, seed, folder) for row, row_seeds in asked for seed in row_seeds]
     return sorted(all_jobs, key=lambda job: job.seed)
 
 

@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import pathlib
 
-_FILE = pathlib.Path(__file__).with_name("paper_results.csv")
-
 
 @dataclasses.dataclass(frozen=True)
 class Number:
@@ -28,13 +26,12 @@ class Number:
 @functools.cache
 def _numbers() -> dict[tuple[str, str, str, int | None], Number]:
     numbers = {}
-    with _FILE.open(newline="") as file:
-        for line in csv.DictReader(file):
-            size = int(line["target_variables"]) if line["target_variables"] else None
-            speed = line["samples_per_second"]
-            numbers[line["experiment"], line["base_model"], line["method"], size] = Number(
-                float(line["top1_percent"]), size, float(speed) if speed else None, line["source"]
-            )
+    text = pathlib.Path(__file__).with_name("paper_results.csv").read_text()
+    for line in csv.DictReader(text.splitlines()):
+        size = int(line["target_variables"] or 0) or None
+        speed = float(line["samples_per_second"] or 0) or None
+        number = Number(float(line["top1_percent"]), size, speed, line["source"])
+        numbers[line["experiment"], line["base_model"], line["method"], size] = number
     return numbers
 
 
@@ -53,6 +50,5 @@ def find(experiment: str, base_model: str, method: str, size: int | None = None)
 
 def sizes(experiment: str, base_model: str, method: str) -> tuple[int, ...]:
     """All sizes at which an experiment reports a method on a base model, in the paper's order."""
-    return tuple(
-        key[3] for key in _numbers() if key[:3] == (experiment, base_model, method) and key[3]
-    )
+    asked = (experiment, base_model, method)
+    return tuple(size for *names, size in _numbers() if tuple(names) == asked and size)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from experiments.answers import difference
 from experiments.experiment import Claim, Experiment
-from experiments.labels import label
 from experiments.records import RATE, Record
+from experiments.tables.kinds import label
 
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -27,6 +27,8 @@ _X_LABELS = {
     "rates": "learning rate per 256 examples",
     "precisions": "bytes of the exported file",
 }
+# Large and small ones that a number is written in.
+_UNITS = ((1e6, "M"), (1e3, "k"), (1, ""))
 
 
 def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
@@ -68,19 +70,6 @@ def _by_series(records: Iterable[Record]) -> dict[str, list[Record]]:
     return series
 
 
-def _error(record: Record) -> float:
-    return record.stddev or 0.0
-
-
-def _color(series: str) -> str | None:
-    """Black for what is not compressed; the next of the cycle for all others."""
-    return "black" if series == "dense" else None
-
-
-# Large and small ones that a number is written in.
-_UNITS = ((1e6, "M"), (1e3, "k"), (1, ""))
-
-
 def _ticks(axes: Axes, values: set[float]) -> None:
     """Plain numbers on a logarithmic axis, no closer than a factor of 1.3."""
     ticks: list[float] = []
@@ -101,7 +90,7 @@ def _points(kind: str, record: Record) -> list[tuple[float, float, float]]:
         return [(export["bytes"], 100 * export["accuracy"], 0.0) for export in exports]
     rate = record.row.overrides.get(RATE)
     x = {"curves": record.size, "steps": record.steps, "rates": rate}[kind]
-    return [(x, record.mean, _error(record))]
+    return [(x, record.mean, record.stddev or 0.0)]
 
 
 def _lines(axes: Axes, kind: str, trained: list[Record]) -> None:
@@ -117,7 +106,8 @@ def _lines(axes: Axes, kind: str, trained: list[Record]) -> None:
             axes.axhline(accuracies[0], color="black", linestyle="--", linewidth=1)
         axes.errorbar(
             x, accuracies, errors if any(errors) else None, marker=marker, markersize=5,
-            capsize=2.5, linewidth=1.2, color=_color(name), label=label(name),
+            capsize=2.5, linewidth=1.2, color="black" if name == "dense" else None,
+            label=label(name),
         )  # fmt: skip
     axes.set_xscale("log")
     _ticks(axes, values)
@@ -126,14 +116,14 @@ def _lines(axes: Axes, kind: str, trained: list[Record]) -> None:
 
 def _differences(axes: Axes, claims: tuple[Claim, ...], records: tuple[Record, ...]) -> None:
     """A bar per claim whose rows are trained: by how much the one row is better."""
-    found = [(claim.text, difference(claim, records)) for claim in claims]
-    found = [(text, value) for text, value in found if value is not None]
+    by_claim = [(claim.text, difference(claim, records)) for claim in claims]
+    bars = [(text, mean_error) for text, mean_error in by_claim if mean_error is not None]
     axes.barh(
-        range(len(found)), [mean for _, (mean, _) in found], 0.6, color="#bbbbbb", capsize=2.5,
-        xerr=[error or 0.0 for _, (_, error) in found],
+        range(len(bars)), [mean for _, (mean, _) in bars], 0.6, color="#bbbbbb", capsize=2.5,
+        xerr=[error or 0.0 for _, (_, error) in bars],
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(found)), [text for text, _ in found], fontsize=6, wrap=True)
+    axes.set_yticks(range(len(bars)), [text for text, _ in bars], fontsize=6, wrap=True)
     axes.invert_yaxis()
     axes.set(xlabel="difference in points", ylabel="")
 
@@ -142,35 +132,28 @@ def _bars(axes: Axes, trained: list[Record]) -> None:
     groups = list(dict.fromkeys(record.row.group for record in trained))
     series = _by_series(trained)
     width = 0.8 / max(1, len(series))
-    for index, (name, points) in enumerate(series.items()):
-        at = [groups.index(record.row.group) + (index + 0.5) * width - 0.4 for record in points]
-        heights = [record.mean for record in points]
-        bars = axes.bar(
-            at, heights, 0.92 * width, yerr=[_error(r) for r in points], capsize=2.5,
-            label=label(name),
-        )  # fmt: skip
+    low, high = math.inf, -math.inf
+    for index, (name, records) in enumerate(series.items()):
+        at = [groups.index(record.row.group) + (index + 0.5) * width - 0.4 for record in records]
+        heights = [record.mean for record in records]
+        errors = [record.stddev or 0.0 for record in records]
+        bars = axes.bar(at, heights, 0.92 * width, yerr=errors, capsize=2.5, label=label(name))
         axes.bar_label(bars, [f"{height:.1f}" for height in heights], padding=2, fontsize=7)
+        low = min(low, *(h - error for h, error in zip(heights, errors, strict=True)))
+        high = max(high, *(h + error for h, error in zip(heights, errors, strict=True)))
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
     if trained:
         # The differences are small compared with the accuracies.
-        low = min(record.mean - _error(record) for record in trained)
-        high = max(record.mean + _error(record) for record in trained)
         margin = max(0.5, 0.3 * (high - low))
         axes.set_ylim(low - margin, min(100.0, high + margin))
-        axes.annotate(
-            "axis does not begin at 0", (0.01, 0.01), xycoords="axes fraction", fontsize=7
-        )
+        text = "axis does not begin at 0"
+        axes.annotate(text, (0.01, 0.01), xycoords="axes fraction", fontsize=7)
 
 
 def _paper_points(axes: Axes, records: tuple[Record, ...]) -> None:
-    points = [r.row.paper for r in records if r.row.paper and r.row.paper.size]
+    points = [(r.row.paper.size, r.row.paper.accuracy) for r in records if r.row.paper]
+    points = [point for point in points if point[0]]
     if points:
-        axes.scatter(
-            [number.size for number in points],
-            [number.accuracy for number in points],
-            marker="o",
-            facecolors="none",
-            edgecolors="gray",
-            label="paper",
-        )
+        axes.scatter(*zip(*points, strict=True), marker="o", facecolors="none", edgecolors="gray",
+            label="paper")  # fmt: skip

@@ -26,30 +26,25 @@ _KEPT = (
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A row and what came of it.
-
-    Attributes:
-        row: of the experiment.
-        runs: results of those that are done, with the command that repeats each.
-    """
+    """A row and results of its runs that are done, with the command that repeats each."""
 
     row: Row
     runs: tuple[dict[str, Any], ...]
 
     @property
-    def accuracies(self) -> list[float]:
-        """In percent, by run."""
-        return [100 * run["test_accuracy"] for run in self.runs]
+    def accuracies(self) -> dict[int, float]:
+        """In percent, by seed."""
+        return {run["seed"]: 100 * run["test_accuracy"] for run in self.runs}
 
     @property
     def mean(self) -> float | None:
         """Of the accuracies; None without runs."""
-        return statistics.fmean(self.accuracies) if self.runs else None
+        return statistics.fmean(self.accuracies.values()) if self.runs else None
 
     @property
     def stddev(self) -> float | None:
         """Of the accuracies over seeds (of the sample); None for fewer than two runs."""
-        return statistics.stdev(self.accuracies) if len(self.runs) > 1 else None
+        return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
 
     @property
     def size(self) -> int | None:
@@ -65,21 +60,17 @@ class Record:
 def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
     """Reads the results of an experiment's runs, and measures the exports that its rows ask for.
 
-    Results that cannot be counted are named in the log and left out.
-
-    Args:
-        experiment: whose rows are reported.
-        workdir: of `experiments.run`.
+    Results that cannot be counted are named in the log and left out. The workdir is that of
+    `experiments.run`.
     """
     runs: dict[Row, list[dict[str, Any]]] = {row: [] for row in experiment.rows}
     for job in jobs(experiment, workdir, None):
         try:
             result = job.result()
+            if result is not None:
+                runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
         except CorruptResultError as error:
             logging.warning("left out: %s", error)
-            continue
-        if result is not None:
-            runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
     return tuple(Record(row, tuple(results)) for row, results in runs.items())
 
 
@@ -119,22 +110,13 @@ def path_of(experiment: Experiment, folder: pathlib.Path, suffix: str) -> pathli
 
 def write(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
     """Writes the results as JSON, with what the rows say of them."""
-    content = {
-        "experiment": experiment.name,
-        "scale": experiment.scale,
-        "title": experiment.title,
-        "question": experiment.question,
-        "rows": [
-            {
-                "name": record.row.name,
-                "series": record.row.series,
-                "group": record.row.group,
-                "settings": dict(record.row.overrides),
-                "runs": record.runs,
-            }
-            for record in records
-        ],
-    }
+    content: dict[str, Any] = {"experiment": experiment.name}
+    content |= {name: getattr(experiment, name) for name in ("scale", "title", "question")}
+    content["rows"] = [
+        {name: getattr(record.row, name) for name in ("name", "series", "group")}
+        | {"settings": dict(record.row.overrides), "runs": record.runs}
+        for record in records
+    ]
     write_json(path, content)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from experiments import markdown
 from experiments.answers import answer
 from experiments.experiment import Experiment
-from experiments.labels import label
 from experiments.records import RATE, Record
+from experiments.tables.kinds import label
 
 Records = tuple[Record, ...]
 
@@ -85,17 +85,12 @@ def _precisions(records: Records) -> str:
     """A line per row, a column per precision: accuracy and bytes of the first run's export."""
     trained = [record for record in records if record.runs]
     precisions = list(dict.fromkeys(name for r in trained for name in r.runs[0]["exports"]))
-    lines = [
-        [
-            label(record.row.series),
-            f"{100 * record.runs[0]['test_accuracy']:.2f}",
-            *(
-                f"{100 * export['accuracy']:.2f} ({export['bytes']:,} B)"
-                for export in record.runs[0]["exports"].values()
-            ),
-        ]
-        for record in trained
-    ]
+    lines = []
+    for record in trained:
+        run = record.runs[0]
+        exports = run["exports"].values()
+        cells = [f"{100 * export['accuracy']:.2f} ({export['bytes']:,} B)" for export in exports]
+        lines.append([label(record.row.series), f"{100 * run['test_accuracy']:.2f}", *cells])
     return markdown.table(["", "the run's own", *precisions], lines)
 
 
@@ -105,11 +100,12 @@ def _errors(records: Records) -> str:
     The last line is the accuracy before any fine-tuning.
     """
     runs = [run for record in records for run in record.runs]
-    tensors = runs[0]["relative_errors"] if runs else ()
-    lines = [
-        [name, ", ".join(f"{run['relative_errors'][name]:.2f}" for run in runs)] for name in tensors
-    ]
-    lines.append(["test accuracy", ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)])
+    numbers = {
+        name: [run["relative_errors"][name] for run in runs]
+        for name in (runs[0]["relative_errors"] if runs else ())
+    }
+    numbers["test accuracy"] = [100 * run["test_accuracy"] for run in runs]
+    lines = [[name, ", ".join(f"{n:.2f}" for n in by_run)] for name, by_run in numbers.items()]
     return markdown.table(["tensor", "relative error"], lines, text=(0, 1))
 
 
@@ -125,9 +121,7 @@ def accuracy(record: Record) -> str:
     """Mean and standard deviation, or that it is missing."""
     if record.mean is None:
         return "missing"
-    if record.stddev is None:
-        return f"{record.mean:.2f}"
-    return f"{record.mean:.2f} ± {record.stddev:.2f}"
+    return f"{record.mean:.2f}" + ("" if record.stddev is None else f" ± {record.stddev:.2f}")
 
 
 def comma_separated(records: Records) -> str:
@@ -138,9 +132,10 @@ def comma_separated(records: Records) -> str:
         ["row", "series", "model", "seed", "variables", "test_accuracy_percent",
          "paper_accuracy_percent", "paper_variables"]
     )  # fmt: skip
-    for row, runs in ((record.row, record.runs) for record in records):
+    for record in records:
+        row = record.row
         theirs = [row.paper.accuracy, row.paper.size] if row.paper else [None, None]
-        for run in runs or ({},):
+        for run in record.runs or ({},):
             percent = f"{100 * run['test_accuracy']:.4f}" if run else None
             ours = [run.get("seed"), run.get("num_variables"), percent]
             writer.writerow([row.name, row.series, row.group, *ours, *theirs])

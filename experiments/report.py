@@ -7,6 +7,7 @@ With a workdir the results are taken from there, and committed to `experiments/r
 without, the committed ones are reported again. Rows that were not trained are shown as missing.
 """
 
+import functools
 import pathlib
 
 from absl import flags
@@ -25,29 +26,26 @@ OUTPUT = flags.DEFINE_string("output", str(records.RESULTS), "Folder of the repo
 def main(argv: list[str]) -> None:
     """Reports one experiment."""
     cli.require("matplotlib", "plot")
-    if len(argv) != 2:
-        raise ValueError(f"name one experiment: {', '.join(catalogue.names())}, or a .toml file")
-    experiment = catalogue.load(argv[1], SCALE.value)
-    folder = pathlib.Path(OUTPUT.value)
-    path = records.path_of(experiment, folder, ".json")
+    experiment = catalogue.load_argument(argv, SCALE.value)
+    # Matplotlib is loaded only where it is needed, by those who have installed it.
+    from experiments import plots
+
+    path_of = functools.partial(records.path_of, experiment, pathlib.Path(OUTPUT.value))
     if WORKDIR.value is None:
-        found = records.read(experiment, path)
+        results = records.read(experiment, path_of(".json"))
     else:
-        found = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
-        if not any(record.runs for record in found):
+        results = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
+        if not any(record.runs for record in results):
             raise ValueError(
                 f"--workdir={WORKDIR.value} holds no result of {experiment.name} at scale "
                 f"{experiment.scale!r}; train it with experiments.run"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        records.write(experiment, found, path)
-    text = render.page(experiment, found)
-    write_text(records.path_of(experiment, folder, ".md"), text)
-    write_text(records.path_of(experiment, folder, ".csv"), render.comma_separated(found))
-    # Matplotlib is loaded only where it is needed, by those who have installed it.
-    from experiments import plots
-
-    plots.save(experiment, found, records.path_of(experiment, folder, ""))
+        path_of("").parent.mkdir(parents=True, exist_ok=True)
+        records.write(experiment, results, path_of(".json"))
+    text = render.page(experiment, results)
+    write_text(path_of(".md"), text)
+    write_text(path_of(".csv"), render.comma_separated(results))
+    plots.save(experiment, results, path_of(""))
     print(text)
 
 

@@ -69,12 +69,7 @@ class Row:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the rows whose runs must be complete before this one begins."""
-        names = [value[len(RUN_OF) :] for value in self.overrides.values() if _is_reference(value)]
-        return tuple(filter(None, (self.convert_from, *names)))
-
-    def workdir(self, seed: int, folder: str) -> str:
-        """The folder of a run, below that of all runs of a scale."""
-        return f"{folder}/{self.name}/seed{seed}"
+        return tuple(filter(None, (self.convert_from, *map(_row_of, self.overrides.values()))))
 
     def read_config(self, seed: int, folder: str = "runs") -> Config:
         """The configuration of a run, read as the command reads it.
@@ -88,34 +83,34 @@ class Row:
                 names the row.
         """
         try:
-            return read_config(shlex.join(self._config_and_overrides(seed, folder)))
+            return read_config(shlex.join((self.config, *self._changes(seed, folder))))
         except ValueError as error:
             raise ValueError(f"row {self.name}: {error}") from error
 
     def command(self, seed: int, folder: str) -> tuple[str, ...]:
         """The command that trains or converts the row, to be run in the project's root."""
-        workdir = self.workdir(seed, folder)
+        workdir = f"{folder}/{self.name}/seed{seed}"
         if self.convert_from:
-            method = self.read_config(seed, folder).method
-            source = f"{folder}/{self.convert_from}/seed{seed}"
-            return (
-                *("python", "-m", "smh_jax.convert", f"--workdir={source}"),
-                *(f"--target_size={method.target_size}", f"--output={workdir}"),
+            target_size = self.read_config(seed, folder).method.target_size
+            flags = (
+                f"--workdir={folder}/{self.convert_from}/seed{seed}",
+                f"--target_size={target_size}",
+                f"--output={workdir}",
             )
-        config, *overrides = self._config_and_overrides(seed, folder)
-        return (
-            *("python", "-m", "smh_jax.main", f"--config={config}", *overrides),
-            f"--workdir={workdir}",
-        )
+            return ("python", "-m", "smh_jax.convert", *flags)
+        flags = (f"--config={self.config}", *self._changes(seed, folder), f"--workdir={workdir}")
+        return ("python", "-m", "smh_jax.main", *flags)
 
-    def _config_and_overrides(self, seed: int, folder: str) -> tuple[str, ...]:
+    def _changes(self, seed: int, folder: str) -> list[str]:
+        """The overrides as flags."""
         changes = {
-            name: f"{folder}/{value[len(RUN_OF) :]}/seed{seed}" if _is_reference(value) else value
+            name: f"{folder}/{_row_of(value)}/seed{seed}" if _row_of(value) else value
             for name, value in self.overrides.items()
         }
-        changes["seed"] = seed
-        return (self.config, *(f"--config.{name}={value}" for name, value in changes.items()))
+        return [f"--config.{name}={value}" for name, value in {**changes, "seed": seed}.items()]
 
 
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(RUN_OF)
+def _row_of(value: Any) -> str:
+    """Name of the row to whose run an override refers; '' for any other value."""
+    text = str(value)
+    return text.removeprefix(RUN_OF) if text.startswith(RUN_OF) else ""

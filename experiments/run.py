@@ -35,10 +35,8 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none s
 
 def main(argv: list[str]) -> None:
     """Lists, runs and reports."""
-    if len(argv) != 2:
-        raise ValueError(f"name one experiment: {', '.join(catalogue.names())}, or a .toml file")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    experiment = catalogue.load(argv[1], SCALE.value)
+    experiment = catalogue.load_argument(argv, SCALE.value)
     workdir = pathlib.Path(WORKDIR.value).resolve()
     selected = select(jobs(experiment, workdir, _seeds()), ONLY.value)
     for job in selected:
@@ -53,10 +51,10 @@ def main(argv: list[str]) -> None:
         print(f"left: {total}")
     if DRY_RUN.value or not left:
         return
-    if EXECUTOR.value == "ray":
-        execute = functools.partial(ray.execute, address=RAY_ADDRESS.value)
-    else:
-        execute = functools.partial(local.execute, workers=WORKERS.value)
+    execute = {
+        "local": functools.partial(local.execute, workers=WORKERS.value),
+        "ray": functools.partial(ray.execute, address=RAY_ADDRESS.value),
+    }[EXECUTOR.value]
     failed = run_all(costs, execute)
     if failed:
         listed = "\n".join(f"  {job.name}: {message}" for job, message in failed.items())
@@ -66,9 +64,9 @@ def main(argv: list[str]) -> None:
 def _seeds() -> tuple[int, ...] | None:
     if SEEDS.value is None:
         return None
-    if not all(seed.isdecimal() for seed in SEEDS.value):
+    if not all(map(str.isdecimal, SEEDS.value)):
         raise ValueError(f"--seeds={','.join(SEEDS.value)} must be whole numbers, such as 0,1,2")
-    return tuple(int(seed) for seed in SEEDS.value)
+    return tuple(map(int, SEEDS.value))
 
 
 if __name__ == "__main__":

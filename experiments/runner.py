@@ -24,11 +24,8 @@ def select(all_jobs: list[Job], patterns: Sequence[str] | None) -> list[Job]:
         ValueError: if nothing matches, or a needed row is not trained with a job's seed.
     """
     by_name = {job.name: job for job in all_jobs}
-    queue = [
-        job
-        for job in all_jobs
-        if patterns is None or any(fnmatch.fnmatch(job.row.name, name) for name in patterns)
-    ]
+    asked = ["*"] if patterns is None else patterns
+    queue = [job for job in all_jobs if any(fnmatch.fnmatch(job.row.name, p) for p in asked)]
     if not queue:
         known = ", ".join(dict.fromkeys(job.row.name for job in all_jobs))
         raise ValueError(f"--only={','.join(patterns)} matches no row; there are {known}")
@@ -45,19 +42,14 @@ def select(all_jobs: list[Job], patterns: Sequence[str] | None) -> list[Job]:
 
 
 def run_all(costs: dict[Job, Cost], execute: Execute) -> dict[Job, str]:
-    """Runs jobs, failed ones twice; logs progress.
-
-    Args:
-        costs: of each job that is left.
-        execute: the executor.
+    """Runs the jobs that are left, failed ones twice; logs progress.
 
     Returns:
         Why jobs failed the second time.
     """
     by_name = {job.name: job for job in costs}
-    order = graphlib.TopologicalSorter(
-        {job: [by_name[name] for name in job.needs if name in by_name] for job in costs}
-    )
+    needs = {job: [by_name[name] for name in job.needs if name in by_name] for job in costs}
+    order = graphlib.TopologicalSorter(needs)
     order.prepare()
     queue = collections.deque(order.get_ready())
     failed: dict[Job, str] = {}

@@ -52,6 +52,8 @@ def load(path: str) -> Experiment:
             raise ValueError(f"sweep {path}: grid axis {name}={values!r} must be a list of values")
     combinations = itertools.product(*axes.values()) if axes else ()
     settings = [dict(zip(axes, values, strict=True)) for values in combinations]
+    fields = {key: content[key] for key in ("resources",) if key in content}
+    fields["seeds"] = tuple(content.get("seeds", [0]))
     for setting in content.get("list", []):
         if not isinstance(setting, dict) or not setting:
             raise ValueError(f"sweep {path}: a list entry {setting!r} must be fields with values")
@@ -65,29 +67,22 @@ def load(path: str) -> Experiment:
             group=str(next(iter(setting.values()))),
             config=_config(content["config"], setting),
             overrides={k: v for k, v in setting.items() if not k.startswith(_ARGUMENTS)},
-            seeds=tuple(content.get("seeds", [0])),
-            **({"resources": content["resources"]} if "resources" in content else {}),
+            **fields,
         )
         for setting in settings
     )
     name = pathlib.Path(path).stem
-    return Experiment(
-        name=name,
-        scale="sweep",
-        title=content.get("title", name),
-        question=content.get("question", f"What do {', '.join(settings[0])} change?"),
-        rows=rows,
-        plot="bars",
-    )
+    title = content.get("title", name)
+    question = content.get("question", f"What do {', '.join(settings[0])} change?")
+    return Experiment(name, "sweep", title, question, rows, plot="bars")
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """TOML reads a dotted name as tables within tables."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
+        name = prefix + key
+        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
 
 

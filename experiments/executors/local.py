@@ -22,10 +22,6 @@ def execute(queue: collections.deque[Job], workers: int) -> Iterator[Outcome]:
     accelerator. When the caller stops or is interrupted, running jobs are told to end: they save
     what they have.
 
-    Args:
-        queue: of jobs.
-        workers: jobs at once, at most one per core.
-
     Raises:
         ValueError: for more workers than cores.
     """

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -58,7 +57,7 @@ def start(
 
     Args:
         job: to run.
-        flags: of the command, besides those of the job.
+        flags: besides those of its command.
         process_id: which of the run's processes this is; each has a log and a lock of its own.
         cores: on which it runs; all where none is named.
         wait: for the lock if another process holds it; without, None is returned.
@@ -74,11 +73,9 @@ def start(
             # What an interrupted conversion has left cannot be resumed, and it wants a new folder.
             shutil.rmtree(job.workdir, ignore_errors=True)
         log = stack.enter_context(job.file_alongside("log", process_id).open("a"))
+        launch = (sys.executable, "-c", _LAUNCH, ",".join(map(str, cores)))
         return subprocess.Popen(
-            [
-                *(sys.executable, "-c", _LAUNCH, ",".join(map(str, cores))),
-                *(*job.command()[1:], *flags),
-            ],
+            [*launch, *job.command()[1:], *flags],
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -93,14 +90,9 @@ def outcome(job: Job, code: int, process_id: int = 0) -> Outcome:
     if code == INTERRUPTED:
         return Outcome(job, interrupted=True)
     if code:
+        # What a process said last, which for a mistake says what it was.
         log = job.file_alongside("log", process_id)
-        return Outcome(job, f"exit code {code}: {_last_line(log)}")
-    if not job.result_path.exists():
-        return Outcome(job, f"exit code 0, but {job.result_path} is missing")
-    return Outcome(job)
-
-
-def _last_line(path: pathlib.Path) -> str:
-    """What a process said last, which for a mistake says what it was."""
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else "it printed nothing"
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return Outcome(job, f"exit code {code}: {lines[-1] if lines else 'it printed nothing'}")
+    missing = f"exit code 0, but {job.result_path} is missing"
+    return Outcome(job, "" if job.result_path.exists() else missing)

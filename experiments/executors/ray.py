@@ -8,7 +8,7 @@ from its last checkpoint.
 
 import collections
 import concurrent.futures
-import importlib
+import itertools
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ def execute(queue: collections.deque[Job], address: str | None) -> Iterator[Outc
         ValueError: if Ray is not installed, or no cluster is at the address.
     """
     try:
-        ray = importlib.import_module("ray")
+        import ray
     except ModuleNotFoundError as error:
         raise ValueError("--executor=ray needs Ray: pip install -e '.[ray]'") from error
     started = not ray.is_initialized()
@@ -57,7 +57,7 @@ def execute(queue: collections.deque[Job], address: str | None) -> Iterator[Outc
         while queue or active:
             while queue:
                 job = queue.popleft()
-                active[threads.submit(_run, ray, job, stop)] = job
+                active[threads.submit(_run, job, stop)] = job
             ended, _ = concurrent.futures.wait(active, return_when="FIRST_COMPLETED")
             for future in ended:
                 job = active.pop(future)
@@ -72,27 +72,25 @@ def execute(queue: collections.deque[Job], address: str | None) -> Iterator[Outc
             ray.shutdown()
 
 
-def _run(ray: Any, job: Job, stop: threading.Event) -> Ended:
+def _run(job: Job, stop: threading.Event) -> Ended:
     """Runs a job on a machine or a TPU slice, and again on another if a host is lost.
 
-    Args:
-        ray: the module.
-        job: to run.
-        stop: ends the run when it is set.
+    It ends when `stop` is set.
 
     Raises:
         RayError: if hosts are lost more often than a run is started again.
     """
-    for restarts in range(_MAX_RESTARTS + 1):
+    import ray
+
+    for restarts in itertools.count():
         group = None
         try:
-            hosts = [_options(job.row.resources)]
-            if job.row.tpu_slice is not None:
-                group = _reserve_slice(job, stop)
-                if group is None:
-                    break
-                hosts = _host_options(group)
-            return _run_on_hosts(ray, job, hosts, stop)
+            if job.row.tpu_slice is None:
+                return _run_on_hosts(job, [_options(job.row.resources)], stop)
+            group = _reserve_slice(job, stop)
+            if group is None:
+                return INTERRUPTED, 0
+            return _run_on_hosts(job, _host_options(group), stop)
         except ray.exceptions.RayError as error:
             if restarts == _MAX_RESTARTS:
                 raise
@@ -100,21 +98,19 @@ def _run(ray: Any, job: Job, stop: threading.Event) -> Ended:
         finally:
             if group is not None:
                 group.shutdown()
-    return INTERRUPTED, 0
 
 
 def _options(resources: Mapping[str, float]) -> dict[str, Any]:
     """Options of a Ray task that takes these resources."""
-    return {
-        "num_cpus": resources.get("CPU", 1),
-        "num_gpus": resources.get("GPU", 0),
-        "resources": {key: n for key, n in resources.items() if key not in ("CPU", "GPU")},
-    }
+    others = dict(resources)
+    cpus, gpus = others.pop("CPU", 1), others.pop("GPU", 0)
+    return {"num_cpus": cpus, "num_gpus": gpus, "resources": others}
 
 
 def _reserve_slice(job: Job, stop: threading.Event) -> Any | None:
     """A slice as Ray's placement group, bundle i on TPU worker i; None if told to stop."""
-    tpu = importlib.import_module("ray.util.tpu")
+    from ray.util import tpu
+
     topology, version = job.row.tpu_slice.topology, job.row.tpu_slice.version
     num_hosts, resources = tpu.get_tpu_worker_resources(topology, version)
     while not stop.is_set():
@@ -134,42 +130,35 @@ def _reserve_slice(job: Job, stop: threading.Event) -> Any | None:
 
 def _host_options(group: Any) -> list[dict[str, Any]]:
     """Options of the task on each host of a slice."""
-    strategy = importlib.import_module(
-        "ray.util.scheduling_strategies"
-    ).PlacementGroupSchedulingStrategy
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
     options = _options(group.bundle_resources)
-    return [
-        options | {"scheduling_strategy": strategy(group.placement_group, host)}
-        for host in range(group.num_hosts)
-    ]
+    hosts = range(group.num_hosts)
+    strategies = [PlacementGroupSchedulingStrategy(group.placement_group, host) for host in hosts]
+    return [options | {"scheduling_strategy": strategy} for strategy in strategies]
 
 
-def _run_on_hosts(ray: Any, job: Job, hosts: list[dict[str, Any]], stop: threading.Event) -> Ended:
-    """Runs a process on each host; if one fails or is lost, or on `stop`, all are ended.
+def _run_on_hosts(job: Job, hosts: list[dict[str, Any]], stop: threading.Event) -> Ended:
+    """Runs a process on each host, whose task has these options.
 
-    Args:
-        ray: the module.
-        job: to run.
-        hosts: options of the task on each.
-        stop: ends the run when it is set.
+    If one fails or is lost, or on `stop`, all are ended.
 
     Returns:
         The first exit code that was not 0, if any, and the process that gave it.
     """
+    import ray
 
     def submit(function: Any, host: int, *arguments: Any) -> Any:
         # A worker process per task: the end of one leaves nothing behind for the next.
         task = ray.remote(max_retries=0, max_calls=1)(function)
         return task.options(**hosts[host], name=job.name).remote(*arguments)
 
-    meeting = ()
+    flags = [()]
     if len(hosts) > 1:
         address = ray.get(submit(_free_address, 0))
         meeting = (f"--coordinator_address={address}", f"--num_processes={len(hosts)}")
-    tasks = {}
-    for host in range(len(hosts)):
-        flags = (*meeting, f"--process_id={host}") if meeting else ()
-        tasks[submit(_run_process, host, job, flags, host)] = host
+        flags = [(*meeting, f"--process_id={host}") for host in range(len(hosts))]
+    tasks = {submit(_run_process, host, job, flags[host], host): host for host in range(len(hosts))}
     left, decisive, lost, canceled = list(tasks), (0, 0), None, False
     while left:
         ended, left = ray.wait(left, timeout=_POLL_SECONDS)
@@ -194,10 +183,11 @@ def _run_on_hosts(ray: Any, job: Job, hosts: list[dict[str, Any]], stop: threadi
 
 def _free_address() -> str:
     """This machine's address and a free port, at which a run's processes meet."""
-    ray = importlib.import_module("ray")
+    from ray.util import get_node_ip_address
+
     with socket.socket() as listener:
         listener.bind(("", 0))
-        return f"{ray.util.get_node_ip_address()}:{listener.getsockname()[1]}"
+        return f"{get_node_ip_address()}:{listener.getsockname()[1]}"
 
 
 def _run_process(job: Job, flags: tuple[str, ...], process_id: int) -> int:

@@ -1,5 +1,8 @@
 """Figure 5: MobileNets, SMH against the width multiplier, alone and with a higher resolution."""
 
+import functools
+from collections.abc import Callable, Iterable
+
 from experiments.experiment import Experiment
 from experiments.row import Row
 from experiments.tables import imagenet, reduced
@@ -7,47 +10,43 @@ from experiments.tables import imagenet, reduced
 # No numbers can be read out of the paper's figure. These are the usual multipliers, and SMH at the
 # sizes that they give: (width, its variables, resolution of equal multiply-adds). The paper's label
 # (0.4, 450) is near what matching gives there, 432 (V2) and 440 (V3); 224 / 0.4 would be 560.
-V2 = ((0.35, 1_677_128, 504), (0.5, 1_968_680, 385), (0.75, 2_636_424, 257))
-V3 = ((0.5, 2_689_904, 384), (0.75, 3_993_528, 257))
+POINTS = {
+    "mobilenet_v2": ((0.35, 1_677_128, 504), (0.5, 1_968_680, 385), (0.75, 2_636_424, 257)),
+    "mobilenet_v3_large": ((0.5, 2_689_904, 384), (0.75, 3_993_528, 257)),
+}
 
 
 def experiment(scale: str) -> Experiment:
     """MobileNetV2 and V3 (large) on ImageNet; reduced: ResNet-8."""
+    rows = []
+    if scale == "paper":
+        for model, points in POINTS.items():
+            row = functools.partial(imagenet.row, model)
+            names = (f"{model}, {name}" for name in ("dense", "SMH", "width", "width + resolution"))
+            rows += _rows(row, points, names)
+    else:
+        sizes = (reduced.QUARTER, reduced.HALF)
+        points = [(reduced.WIDTHS[8, size], size, reduced.RESOLUTIONS[size]) for size in sizes]
+        names = ("dense", "smh", "width_multiplier", "width_and_resolution")
+        rows += _rows(reduced.row, points, names)
     return Experiment(
-        name="figure5",
-        scale=scale,
+        "figure5",
+        scale,
         title="Figure 5: SMH against width multiplier, alone and with up-sampled images",
         question="Is SMH better than a narrower model, and than one that sees larger images?",
-        rows=_paper() if scale == "paper" else _reduced(),
+        rows=tuple(rows),
     )
 
 
-def _paper() -> tuple[Row, ...]:
-    rows = []
-    for model, points in (("mobilenet_v2", V2), ("mobilenet_v3_large", V3)):
-        rows.append(imagenet.row(model, "dense", series=f"{model}, dense"))
-        for width, size, resolution in points:
-            rows += [
-                imagenet.row(model, "smh", size=size, series=f"{model}, SMH"),
-                imagenet.row(model, "width_multiplier", width=width, series=f"{model}, width"),
-                imagenet.row(
-                    model, "width_multiplier", width=width, resolution=resolution,
-                    series=f"{model}, width + resolution",
-                ),
-            ]  # fmt: skip
-    return tuple(rows)
-
-
-def _reduced() -> tuple[Row, ...]:
-    rows = [reduced.row("dense")]
-    for size in (reduced.QUARTER, reduced.HALF):
-        width = reduced.WIDTHS[8, size]
+def _rows(
+    row: Callable[..., Row], points: Iterable[tuple[float, int, int]], series: Iterable[str]
+) -> list[Row]:
+    dense, smh, narrow, upsampled = series
+    rows = [row("dense", series=dense)]
+    for width, size, resolution in points:
         rows += [
-            reduced.row("smh", size=size),
-            reduced.row("width_multiplier", width=width),
-            reduced.row(
-                "width_multiplier", series="width_and_resolution",
-                width=width, resolution=reduced.RESOLUTIONS[size],
-            ),
-        ]  # fmt: skip
-    return tuple(rows)
+            row("smh", size=size, series=smh),
+            row("width_multiplier", width=width, series=narrow),
+            row("width_multiplier", width=width, resolution=resolution, series=upsampled),
+        ]
+    return rows

@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments import paper
 from experiments.experiment import Claim, Experiment
-from experiments.labels import label
 from experiments.row import Row
 from experiments.tables import kinds, reduced
 
@@ -21,6 +20,7 @@ WIDTHS = {7_600: 0.125, 29_400: 0.25, 65_500: 0.375, 115_800: 0.5}
 DECOMPOSITIONS = {
     "tensor_ring": (4_036, 30_943, 92_830), "tucker": (92_830,), "tensor_train": (96_544,),
 }  # fmt: skip
+LIKE_FOR_LIKE = {"series": "smh_like_for_like", "hashed": "conv"}
 KRONECKER = {"method.options.layout": "kronecker"}
 REDUCED_METHODS = (
     "smh", "width_multiplier", "low_rank", "tucker", "tensor_train", "tensor_ring",
@@ -29,96 +29,64 @@ REDUCED_METHODS = (
 
 def experiment(scale: str) -> Experiment:
     """ResNet-32 on CIFAR-10; reduced: ResNet-8 on Fashion-MNIST at 10% and 25%, SMH also at 50%."""
+    rows, claims = (_paper(), ()) if scale == "paper" else _reduced()
     return Experiment(
-        name="figure6",
-        scale=scale,
+        "figure6",
+        scale,
         title="Figure 6: accuracy against size",
         question=(
             "At 25% is SMH within 0.4 points of dense, at 10% within 3? Is it above the width "
             "multiplier, low rank, Tucker, tensor train and tensor ring?"
         ),
-        rows=_paper() if scale == "paper" else _reduced(),
-        claims=() if scale == "paper" else _claims(),
+        rows=rows,
+        claims=claims,
     )
 
 
-def _cifar(kind: str, size: int | None, number: paper.Number | None, **fields: Any) -> Row:
+def _cifar(kind: str, size: int | None = None, paper_size: int | None = None, **fields: Any) -> Row:
+    """ResNet-32 alongside the paper's number at a size, if there is one."""
+    if paper_size:
+        number = paper.find("figure6", "cifar_resnet32", kind, paper_size)
+        fields |= {"paper": number, "note": number.source}
     return kinds.row(
-        "configs/cifar10.py:depth=32", "cifar_resnet32", kind, group="ResNet-32", paper=number,
-        seeds=(0, 1, 2), note=number.source if number else "", size=size,
-        resources={"CPU": 1.0, "TPU": 1.0}, **fields,
+        "configs/cifar10.py:depth=32", "cifar_resnet32", kind, group="ResNet-32", size=size,
+        seeds=(0, 1, 2), resources={"CPU": 1.0, "TPU": 1.0}, **fields,
     )  # fmt: skip
 
 
 def _paper() -> tuple[Row, ...]:
-    def find(method: str, size: int | None = None) -> paper.Number:
-        return paper.find("figure6", "cifar_resnet32", method, size)
-
-    rows = [_cifar("dense", None, find("dense", 464_154))]
+    rows = [_cifar("dense", paper_size=464_154)]
+    layout = KRONECKER | {"method.options.matrix": "square"}
     for size in paper.sizes("figure6", "cifar_resnet32", "smh"):
-        number = find("smh", size)
-        rows += [
-            # One scale for each of the 31 convolutions is trained beyond what the paper counts.
-            _cifar(
-                "smh", size + 31, number, hashed="conv", series="smh_like_for_like",
-                name=f"smh_like_for_like-{size}", overrides=KRONECKER | {
-                    "method.options.matrix": "square"
-                },
-            ),
-            _cifar("smh", size, number),
-        ]  # fmt: skip
-    rows += [
-        _cifar("width_multiplier", None, find("width_multiplier", size), width=width)
-        for size, width in WIDTHS.items()
-    ]
-    rows += [
-        _cifar(method, size, find(method, size))
-        for method, sizes in DECOMPOSITIONS.items()
-        for size in sizes
-    ]
-    rows += [_cifar("low_rank", size, None) for size in (46_662, 119_562)]
-    return tuple(rows)
-
-
-def _claims() -> tuple[Claim, ...]:
-    sizes = (("10%", 3.0, reduced.TENTH), ("25%", 0.4, reduced.QUARTER))
+        fields = {"name": f"smh_like_for_like-{size}", "overrides": layout, **LIKE_FOR_LIKE}
+        # One scale for each of the 31 convolutions is trained beyond what the paper counts.
+        rows += [_cifar("smh", size + 31, size, **fields), _cifar("smh", size, size)]
     return (
-        *(
-            Claim(
-                f"At {share} SMH is within {margin} points of dense",
-                row=_compressed("smh", size).name,
-                than=reduced.row("dense").name,
-                margin=margin,
-            )
-            for share, margin, size in sizes
-        ),
-        *(
-            Claim(
-                f"At {share} SMH is better than {label(kind)}",
-                row=_compressed("smh", size).name,
-                than=_compressed(kind, size).name,
-            )
-            for share, _, size in sizes
-            for kind in REDUCED_METHODS[1:]
-        ),
+        *rows,
+        *(_cifar("width_multiplier", None, size, width=width) for size, width in WIDTHS.items()),
+        *(_cifar(kind, size, size) for kind, sizes in DECOMPOSITIONS.items() for size in sizes),
+        *(_cifar("low_rank", size) for size in (46_662, 119_562)),
     )
 
 
-def _compressed(kind: str, size: int) -> Row:
-    """ResNet-8 at a size."""
-    if kind == "width_multiplier":
-        return reduced.row(kind, width=reduced.WIDTHS[8, size])
-    return reduced.row(kind, size=size)
-
-
-def _reduced() -> tuple[Row, ...]:
-    rows = [reduced.row("dense")]
-    for size in (reduced.TENTH, reduced.QUARTER):
-        rows += [_compressed(kind, size) for kind in REDUCED_METHODS]
-        rows.append(
-            reduced.row("smh", name=f"resnet8-smh_like_for_like-{size}",
-                series="smh_like_for_like", size=size, hashed="conv",
-                overrides=KRONECKER)
-        )  # fmt: skip
-    rows.append(_compressed("smh", reduced.HALF))
-    return tuple(rows)
+def _reduced() -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
+    dense = reduced.row("dense")
+    rows, within, better = [dense], [], []
+    for share, margin, size in (("10%", 3.0, reduced.TENTH), ("25%", 0.4, reduced.QUARTER)):
+        compressed = [
+            reduced.row(kind, width=reduced.WIDTHS[8, size])
+            if kind == "width_multiplier"
+            else reduced.row(kind, size=size)
+            for kind in REDUCED_METHODS
+        ]
+        smh, *others = compressed
+        text = f"At {share} SMH is within {margin} points of dense"
+        within.append(Claim(text, smh.name, dense.name, margin))
+        better += [
+            Claim(f"At {share} SMH is better than {kinds.label(row.series)}", smh.name, row.name)
+            for row in others
+        ]
+        name = f"resnet8-smh_like_for_like-{size}"
+        fields = {"name": name, "overrides": KRONECKER, **LIKE_FOR_LIKE}
+        rows += [*compressed, reduced.row("smh", size=size, **fields)]
+    return (*rows, reduced.row("smh", size=reduced.HALF)), (*within, *better)

@@ -1,24 +1,29 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
 from experiments.experiment import Claim, Experiment
-from experiments.row import Row
 from experiments.tables import imagenet, reduced
 
-HASHED = {"all weights": "all", "convolutions only": "conv"}
-DEPTHS = (8, 14, 20)
-VARIANTS = range(1, 6)
-SIZE = 5_000_000
+_HASHED = (
+    {"series": "all weights", "hashed": "all"},
+    {"series": "convolutions only", "hashed": "conv"},
+)
 
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B1 to B5 at the size of B0; reduced: ResNet-8, 14 and 20 at 25% of ResNet-8."""
-    row, models = (_paper_row, VARIANTS) if scale == "paper" else (_reduced_row, DEPTHS)
+    if scale == "paper":
+        # The bars of the figure cannot be read to a point of accuracy; no number of them is kept.
+        models = [f"efficientnet_b{variant}" for variant in range(1, 6)]
+        pairs = [[imagenet.row(m, "smh", size=5_000_000, **h) for h in _HASHED] for m in models]
+    else:
+        fields = [{"size": reduced.QUARTER, "depth": depth} for depth in (8, 14, 20)]
+        pairs = [[reduced.row("smh", **model, **h) for h in _HASHED] for model in fields]
     return Experiment(
-        name="figure7",
-        scale=scale,
+        "figure7",
+        scale,
         title="Figure 7: all weights or convolutions only",
         question="Is it better to hash all weights or convolutions only?",
-        rows=tuple(row(model, series) for model in models for series in HASHED),
+        rows=tuple(row for pair in pairs for row in pair),
         plot="bars",
         claims=tuple(
             Claim(
@@ -26,19 +31,6 @@ def experiment(scale: str) -> Experiment:
                 row=first.name,
                 than=second.name,
             )
-            for first, second in ([row(model, series) for series in HASHED] for model in models)
+            for first, second in pairs
         ),
-    )
-
-
-def _paper_row(variant: int, series: str) -> Row:
-    # The bars of the figure cannot be read to a point of accuracy; no number of them is kept.
-    return imagenet.row(
-        f"efficientnet_b{variant}", "smh", size=SIZE, series=series, hashed=HASHED[series]
-    )
-
-
-def _reduced_row(depth: int, series: str) -> Row:
-    return reduced.row(
-        "smh", series=series, depth=depth, size=reduced.QUARTER, hashed=HASHED[series]
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from experiments import paper
 from experiments.row import Row, TpuSlice
 from experiments.tables import kinds
 
@@ -9,10 +10,19 @@ from experiments.tables import kinds
 SLICE = TpuSlice(version="v3", topology="4x4")
 
 
-def row(model: str, kind: str, **fields: Any) -> Row:
-    """A row of a model of `smh_jax.models.names()`; for the others see `kinds.row`."""
+def row(model: str, kind: str, *, table: str = "", **fields: Any) -> Row:
+    """A row of a model.
+
+    Args:
+        model: of `smh_jax.models.names()`.
+        kind: of `kinds.KINDS`.
+        table: of the paper, in which the row's number stands under these names.
+        **fields: others of `kinds.row`.
+    """
     family, _, variant = model.partition("_")
     if not variant:
         family, variant = "resnet", model.removeprefix("resnet")
+    if table:
+        fields["paper"] = paper.find(table, model, kind, fields.get("size"))
     config = f"configs/imagenet_{family}.py:variant={variant}"
     return kinds.row(config, model, kind, tpu_slice=SLICE, **fields)

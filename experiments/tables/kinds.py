@@ -10,15 +10,26 @@ KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dense": ("dense", {}),
     "smh": ("smh", {}),
     "smh_fixed_scale": ("smh", {"scale": "fixed"}),
-    "hash_1": ("multi_hash", {"num_hashes": 1}),
-    "hash_2": ("multi_hash", {"num_hashes": 2}),
-    "hash_10": ("multi_hash", {"num_hashes": 10}),
+    **{f"hash_{n}": ("multi_hash", {"num_hashes": n}) for n in (1, 2, 10)},
     "width_multiplier": ("dense", {}),
-    "low_rank": ("low_rank", {}),
-    "tucker": ("tucker", {}),
-    "tensor_train": ("tensor_train", {}),
-    "tensor_ring": ("tensor_ring", {}),
+    **{method: (method, {}) for method in ("low_rank", "tucker", "tensor_train", "tensor_ring")},
 }
+_LABELS = {
+    "dense": "uncompressed",
+    "smh": "SMH",
+    "smh_like_for_like": "SMH, convolutions only, Kronecker",
+    "smh_fixed_scale": "SMH, fixed scale",
+    "hash_1": "1 hash",
+    "hash_2": "2 hashes",
+    "hash_10": "10 hashes",
+    "width_and_resolution": "width multiplier + resolution",
+    "tucker": "Tucker",
+}
+
+
+def label(series: str) -> str:
+    """The name of a series in tables and pictures."""
+    return _LABELS.get(series, series.replace("_", " ") if series in KINDS else series)
 
 
 def row(
@@ -52,25 +63,19 @@ def row(
         **fields: others of `Row`.
     """
     method, options = KINDS[kind]
-    arguments = f"method={method}"
+    config += f",method={method}"
     parts = [model, kind if hashed == "all" else f"{kind}_{hashed}"]
     changes = {**(overrides or {}), **{f"method.options.{k}": v for k, v in options.items()}}
     if size is not None:
-        arguments += f",target_size={size}"
+        config += f",target_size={size}"
         parts.append(str(size))
     if method != "dense":
-        arguments += f",hashed={hashed}"
+        config += f",hashed={hashed}"
     if width != 1.0:
         changes["model.options.width_multiplier"] = width
         parts.append(f"width{width:g}")
     if resolution:
         changes["model.options.input_resolution"] = resolution
         parts.append(f"resolution{resolution}")
-    return Row(
-        name=name or "-".join(parts),
-        series=series or kind,
-        group=group or model,
-        config=f"{config},{arguments}",
-        overrides=changes,
-        **fields,
-    )
+    name = name or "-".join(parts)
+    return Row(name, series or kind, group or model, config, overrides=changes, **fields)

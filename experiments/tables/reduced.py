@@ -16,8 +16,6 @@ from experiments.row import Row
 from experiments.tables import kinds
 
 TUNING = pathlib.Path(__file__).parents[1] / "results" / "tuning_reduced.json"
-EPOCHS = 3.0
-SEEDS = (0, 1, 2)
 
 # All trainable variables of the dense models.
 DENSE_SIZES = {8: 75_002, 14: 172_218, 20: 269_434, 26: 366_650}
@@ -39,32 +37,20 @@ def row(
     *,
     depth: int = 8,
     rate: float | None = None,
-    seeds: tuple[int, ...] = SEEDS,
+    seeds: tuple[int, ...] = (0, 1, 2),
     overrides: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Row:
-    """A row of the reduced scale; for the arguments that are not here see `kinds.row`.
+    """A row of a ResNet of a depth (8, 14, 20 or 26), at `rate` in place of the kind's tuned rate.
 
-    Args:
-        kind: of `kinds.KINDS`.
-        depth: of the ResNet, 8, 14, 20 or 26.
-        rate: learning rate in place of the tuned one of the kind.
-        seeds: to train.
-        overrides: config fields by dotted name.
-        **fields: others of `kinds.row`.
+    The other arguments are those of `kinds.row`.
     """
     # Clipped for every method, though it is the generated weights that need it.
     changes = {"data.augmentation": "none", "optimizer.clip_norm": 1.0, **(overrides or {})}
     changes["optimizer.learning_rate"] = rates()[kind] if rate is None else rate
-    return kinds.row(
-        f"configs/fashion_mnist.py:depth={depth},epochs={EPOCHS}",
-        f"resnet{depth}",
-        kind,
-        group=f"ResNet-{depth}",
-        overrides=changes,
-        seeds=seeds,
-        **fields,
-    )
+    config, group = f"configs/fashion_mnist.py:depth={depth},epochs=3.0", f"ResNet-{depth}"
+    fields |= {"group": group, "overrides": changes, "seeds": seeds}
+    return kinds.row(config, f"resnet{depth}", kind, **fields)
 
 
 @functools.cache

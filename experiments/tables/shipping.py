@@ -13,6 +13,7 @@ from experiments.tables import kinds
 QUARTER, TENTH = 18_750, 7_500  # of ResNet-8's 75,002 weights
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 HELD_OUT = {"data.train_split": "train[:90%]", "data.eval_split": "train[90%:]"}
+TEACHER = {"distillation.teacher": f"{RUN_OF}shipping-dense"}
 
 
 def _row(
@@ -21,13 +22,15 @@ def _row(
     size: int | None,
     epochs: float,
     rate: float = 0.4,
+    overrides: dict[str, Any] | None = None,
     *,
     seeds: tuple[int, ...] = (0,),
-    overrides: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Row:
     """ResNet-8 on Fashion-MNIST at 14 x 14 pixels, ResNet-20 on digits; dense without a size."""
     on_digits = series.startswith("digits")
+    augmentation = "crop" if on_digits else "crop_flip"
+    changes = {"data.augmentation": augmentation, "epochs": epochs, RATE: rate}
     return kinds.row(
         "configs/digits.py:depth=20" if on_digits else "configs/fashion_mnist.py:depth=8",
         "ResNet-20" if on_digits else "ResNet-8",
@@ -36,79 +39,64 @@ def _row(
         series=series,
         size=size,
         seeds=seeds,
-        overrides={
-            "data.augmentation": "crop" if on_digits else "crop_flip",
-            "epochs": epochs,
-            RATE: rate,
-            **(overrides or {}),
-        },
+        overrides=changes | (overrides or {}),
         **fields,
     )
 
 
-def _run_of(name: str) -> str:
-    return f"{RUN_OF}shipping-{name}"
+def _start(name: str) -> dict[str, str]:
+    """To begin from another row's run."""
+    return {"init_from": f"{RUN_OF}shipping-{name}"}
 
 
 def _compared() -> dict[str, Row]:
     """SMH at 25%, from scratch, distilled, and converted from the dense model."""
-    teacher = {"distillation.teacher": _run_of("dense")}
-    converted = {"init_from": _run_of("converted")}
-    settings: dict[str, tuple] = {
-        "dense": ("dense", None, 10.0),
-        "converted": ("converted", QUARTER, 10.0),
-        "half": ("from scratch, half the steps", QUARTER, 2.5),
-        "scratch": ("from scratch", QUARTER, 5.0),
-        "twice_the_rate": ("from scratch, twice the rate", QUARTER, 5.0, 0.8),
-        "distilled": ("from scratch, distilled", QUARTER, 5.0),
-        "tuned": ("converted and fine-tuned", QUARTER, 2.5),
-        "tuned-distilled": ("converted, fine-tuned and distilled", QUARTER, 2.5),
-    }
-    fields: dict[str, dict[str, Any]] = {
-        "converted": {"convert_from": "shipping-dense"},
-        "distilled": {"overrides": teacher},
-        "tuned": {"overrides": converted},
-        "tuned-distilled": {"overrides": converted | teacher},
-    }
-    return {
-        name: _row(name, *setting, seeds=(0, 1, 2), **fields.get(name, {}))
-        for name, setting in settings.items()
-    }
+
+    def row(name: str, series: str, epochs: float, size: int | None = QUARTER, **fields) -> Row:
+        return _row(name, series, size, epochs, seeds=(0, 1, 2), **fields)
+
+    tuned = _start("converted")
+    rows = (
+        row("dense", "dense", 10.0, None),
+        row("converted", "converted", 10.0, convert_from="shipping-dense"),
+        row("half", "from scratch, half the steps", 2.5),
+        row("scratch", "from scratch", 5.0),
+        row("twice_the_rate", "from scratch, twice the rate", 5.0, rate=0.8),
+        row("distilled", "from scratch, distilled", 5.0, overrides=TEACHER),
+        row("tuned", "converted and fine-tuned", 2.5, overrides=tuned),
+        row(
+            "tuned-distilled", "converted, fine-tuned and distilled", 2.5, overrides=tuned | TEACHER
+        ),
+    )
+    return {row.name.removeprefix("shipping-"): row for row in rows}
 
 
-def _rates() -> tuple[Row, ...]:
+def _rates() -> list[Row]:
     """The choice of the rate, on the last tenth of the training split."""
-    tuned = HELD_OUT | {"init_from": _run_of("held_out-converted")}
-    return (
-        *(
-            _row(f"held_out-scratch-{rate}", "from scratch, 5 epochs", QUARTER, 5.0, rate,
-                 overrides=HELD_OUT)
-            for rate in (0.2, 0.4, 0.8, 1.6)
-        ),
-        *(
-            _row(f"held_out-tuned-{rate}", "fine-tuned, 2.5 epochs", QUARTER, 2.5, rate,
-                 overrides=tuned)
-            for rate in (0.1, 0.2, 0.4, 0.8)
-        ),
-    )  # fmt: skip
+    scratch = ("from scratch, 5 epochs", QUARTER, 5.0)
+    tuned = ("fine-tuned, 2.5 epochs", QUARTER, 2.5)
+    overrides = HELD_OUT | _start("held_out-converted")
+    return [
+        *(_row(f"held_out-scratch-{r}", *scratch, r, HELD_OUT) for r in (0.2, 0.4, 0.8, 1.6)),
+        *(_row(f"held_out-tuned-{r}", *tuned, r, overrides) for r in (0.1, 0.2, 0.4, 0.8)),
+    ]
 
 
-def _exported() -> tuple[Row, ...]:
+def _exported() -> list[Row]:
     """SMH at 10%, and fine-tuned with pools rounded to 4 bits."""
-    return tuple(
-        _row(
-            name, series, size, epochs, rate, precisions=PRECISIONS,
-            overrides={"init_from": _run_of(source), "pool_precision": "int4"} if source else {},
-        )
-        for name, series, size, epochs, rate, source in (
-            ("fashion-10", "Fashion-MNIST", TENTH, 10.0, 0.4, ""),
-            ("fashion-10-int4-short", "Fashion-MNIST, 2 epochs at int4", TENTH, 2.0, 0.1,
-             "fashion-10"),
-            ("fashion-10-int4", "Fashion-MNIST, 5 epochs at int4", TENTH, 5.0, 0.2, "fashion-10"),
-            ("digits-10", "digits", 27_000, 40.0, 0.4, ""),
-            ("digits-10-int4", "digits, 10 epochs at int4", 27_000, 10.0, 0.1, "digits-10"),
-        )
-    )  # fmt: skip
+    settings = (
+        ("fashion-10", "Fashion-MNIST", TENTH, 10.0, 0.4),
+        ("fashion-10-int4-short", "Fashion-MNIST, 2 epochs at int4", TENTH, 2.0, 0.1),
+        ("fashion-10-int4", "Fashion-MNIST, 5 epochs at int4", TENTH, 5.0, 0.2),
+        ("digits-10", "digits", 27_000, 40.0, 0.4),
+        ("digits-10-int4", "digits, 10 epochs at int4", 27_000, 10.0, 0.1),
+    )
+    rows = []
+    for setting in settings:
+        source, tuned, _ = setting[0].partition("-int4")
+        overrides = _start(source) | {"pool_precision": "int4"} if tuned else {}
+        rows.append(_row(*setting, overrides, precisions=PRECISIONS))
+    return rows
 
 
 def experiment(scale: str) -> Experiment:
@@ -119,9 +107,16 @@ def experiment(scale: str) -> Experiment:
         _row("held_out-converted", "converted", QUARTER, 10.0, overrides=HELD_OUT,
              convert_from="shipping-held_out-dense"),
     )  # fmt: skip
+    claims = {
+        "Fine-tuned is better than from scratch": ("tuned", "scratch"),
+        "Fine-tuned is better than from scratch at twice the rate": ("tuned", "twice_the_rate"),
+        "Fine-tuned is better than from scratch in as many steps": ("tuned", "half"),
+        "From scratch distillation helps": ("distilled", "scratch"),
+        "In fine-tuning distillation helps": ("tuned-distilled", "tuned"),
+    }
     return Experiment(
-        name="shipping",
-        scale=scale,
+        "shipping",
+        scale,
         title="Conversion, distillation and fewer bits",
         question=(
             "What do they cost or gain? Accuracy of the last step; ResNet-8 at 14 x 14 pixels on "
@@ -131,17 +126,7 @@ def experiment(scale: str) -> Experiment:
         rows=(*compared.values(), *held_out, *rates, *exported),
         claims=tuple(
             Claim(text, compared[row].name, compared[than].name, paired=True)
-            for text, row, than in (
-                ("Fine-tuned is better than from scratch", "tuned", "scratch"),
-                (
-                    "Fine-tuned is better than from scratch at twice the rate",
-                    "tuned",
-                    "twice_the_rate",
-                ),
-                ("Fine-tuned is better than from scratch in as many steps", "tuned", "half"),
-                ("From scratch distillation helps", "distilled", "scratch"),
-                ("In fine-tuning distillation helps", "tuned-distilled", "tuned"),
-            )
+            for text, (row, than) in claims.items()
         ),
         measure="accuracy",
         views=(

@@ -2,46 +2,43 @@
 
 from experiments import paper
 from experiments.experiment import Claim, Experiment
-from experiments.labels import label
-from experiments.row import Row
 from experiments.tables import imagenet, reduced
+from experiments.tables.kinds import label
 
 KINDS = ("smh", "hash_1", "hash_2", "hash_10")
 PAPER_SIZES = (5_300_000, 7_900_000)
-# Sizes of the reduced scale, and those of the paper that they stand for.
-SIZES = {reduced.TENTH: PAPER_SIZES[0], reduced.QUARTER: PAPER_SIZES[1]}
 
 
 def experiment(scale: str) -> Experiment:
     """The paper's EfficientNet-B2 at the sizes of B0 and B1; reduced: ResNet-8 at 10% and 25%."""
-    row, sizes = (_paper_row, PAPER_SIZES) if scale == "paper" else (_reduced_row, tuple(SIZES))
+    model, note = "efficientnet_b2", "speed: training, all of a TPU v3 slice of topology 4x4"
+    if scale == "paper":
+        sizes, dense = PAPER_SIZES, ()
+        rows = {
+            (kind, size): imagenet.row(model, kind, size=size, table="table1", note=note)
+            for size in sizes
+            for kind in KINDS
+        }
+    else:
+        sizes, dense = (reduced.TENTH, reduced.QUARTER), (reduced.row("dense"),)
+        rows = {
+            (kind, size): reduced.row(kind, size=size, paper=paper.find("table1", model, kind, at))
+            for size, at in zip(sizes, PAPER_SIZES, strict=True)
+            for kind in KINDS
+        }
     return Experiment(
-        name="table1",
-        scale=scale,
+        "table1",
+        scale,
         title="Table 1: structured against unstructured hashing",
         question="Is SMH better than 1, 2 and 10 hashes at equal size?",
-        rows=(
-            *(() if scale == "paper" else (reduced.row("dense"),)),
-            *(row(kind, size) for size in sizes for kind in KINDS),
-        ),
+        rows=(*dense, *rows.values()),
         claims=tuple(
             Claim(
                 f"At {size:,} variables SMH is better than {label(kind)}",
-                row=row("smh", size).name,
-                than=row(kind, size).name,
+                row=rows["smh", size].name,
+                than=row.name,
             )
-            for size in sizes
-            for kind in KINDS[1:]
+            for (kind, size), row in rows.items()
+            if kind != "smh"
         ),
     )
-
-
-def _paper_row(kind: str, size: int) -> Row:
-    number = paper.find("table1", "efficientnet_b2", kind, size)
-    note = "speed: training, all of a TPU v3 slice of topology 4x4"
-    return imagenet.row("efficientnet_b2", kind, size=size, paper=number, note=note)
-
-
-def _reduced_row(kind: str, size: int) -> Row:
-    number = paper.find("table1", "efficientnet_b2", kind, SIZES[size])
-    return reduced.row(kind, size=size, paper=number)

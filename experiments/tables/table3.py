@@ -13,45 +13,40 @@ TARGETS = {
     "efficientnet_b3": (2_000_000, 5_000_000, 7_900_000, 9_300_000),
     "efficientnet_b4": (5_000_000, 7_900_000, 9_300_000),
 }
-DEPTHS = (8, 14, 20)
-SIZES = (reduced.TENTH, reduced.QUARTER)
 # Kinds of row, with the paper's name.
 _SCALES = {"smh_fixed_scale": "fixed", "smh": "learnable"}
 
 
 def experiment(scale: str) -> Experiment:
     """EfficientNet-B0 to B4 at the paper's sizes; reduced: ResNet-8, 14 and 20 at two sizes."""
-    row, settings = _reduced_row, [(depth, size) for depth in DEPTHS for size in SIZES]
     if scale == "paper":
-        row = _paper_row
-        settings = [(model, size) for model, sizes in TARGETS.items() for size in sizes]
+        row, sizes = _paper_row, TARGETS
+    else:
+        row, sizes = _reduced_row, dict.fromkeys((8, 14, 20), (reduced.TENTH, reduced.QUARTER))
+    settings = [(model, size) for model, model_sizes in sizes.items() for size in model_sizes]
+    pairs = {size: [row(*size, kind) for kind in _SCALES] for size in settings}
     return Experiment(
-        name="table3",
-        scale=scale,
+        "table3",
+        scale,
         title="Table 3: per-layer learnable scale",
         question="Does a learnable scale help?",
-        rows=tuple(row(*setting, kind) for setting in settings for kind in _SCALES),
+        rows=tuple(row for pair in pairs.values() for row in pair),
         claims=tuple(
             Claim(
-                f"{row(model, size, 'smh').group} at {size:,} variables is better with learnable "
-                "scales than with fixed ones",
-                row=row(model, size, "smh").name,
-                than=row(model, size, "smh_fixed_scale").name,
+                f"{learnable.group} at {size:,} variables is better with learnable scales than "
+                "with fixed ones",
+                row=learnable.name,
+                than=fixed.name,
             )
-            for model, size in settings
+            for (_, size), (fixed, learnable) in pairs.items()
         ),
     )
 
 
 def _paper_row(model: str, size: int, kind: str) -> Row:
-    scale = _SCALES[kind]
-    return imagenet.row(
-        model,
-        kind,
-        size=size,
-        series=f"{model.removeprefix('efficientnet_').upper()}, {scale}",
-        paper=paper.find("table3", model, f"smh_{scale}_scale", size),
-    )
+    series = f"{model.removeprefix('efficientnet_').upper()}, {_SCALES[kind]}"
+    number = paper.find("table3", model, f"smh_{_SCALES[kind]}_scale", size)
+    return imagenet.row(model, kind, size=size, series=series, paper=number)
 
 
 def _reduced_row(depth: int, size: int, kind: str) -> Row:

@@ -19,32 +19,19 @@ FURTHER: dict[str, tuple[float, ...]] = {
 HELD_OUT = {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"}
 
 
-def rates_of(kind: str) -> tuple[float, ...]:
-    """The learning rates to try for one of `kinds.KINDS`."""
-    return tuple(sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))))
-
-
 def experiment(scale: str) -> Experiment:
     """Every method at every rate, at the scale 'reduced' alone: the paper's recipes have theirs."""
     rows = []
-    for kind in KINDS:
-        width = reduced.WIDTHS[8, reduced.TENTH] if kind == "width_multiplier" else 1.0
-        size = reduced.TENTH if KINDS[kind][0] != "dense" else None
-        rows += [
-            reduced.row(
-                kind,
-                name=f"tuning-{kind}-{rate}",
-                size=size,
-                width=width,
-                rate=rate,
-                seeds=(0,),
-                overrides=HELD_OUT,
-            )
-            for rate in rates_of(kind)
-        ]
+    for kind, (method, _) in KINDS.items():
+        fields = {"size": None if method == "dense" else reduced.TENTH, "seeds": (0,)}
+        if kind == "width_multiplier":
+            fields["width"] = reduced.WIDTHS[8, reduced.TENTH]
+        for rate in sorted((*LEARNING_RATES, *FURTHER.get(kind, ()))):
+            name = f"tuning-{kind}-{rate}"
+            rows.append(reduced.row(kind, name=name, rate=rate, overrides=HELD_OUT, **fields))
     return Experiment(
-        name="tuning",
-        scale=scale,
+        "tuning",
+        scale,
         title="Learning rates at 10% of ResNet-8's variables",
         question="Which learning rate suits each method, on examples held out of training?",
         rows=tuple(rows),
