@@ -220,7 +220,10 @@ def test_smh_equals_a_float64_reference(model_name, scale):
         ("smh", {"modifier": "relu"}),
         ("smh", {"modifier": "sign"}),
         ("smh", {"pool_dtype": "bfloat16"}),
-        ("combined", {"parts": ("multi_hash", "multi_hash", "smh:pool_dtype=bfloat16")}),
+        (
+            "combined",
+            {"parts": ("multi_hash", "multi_hash:hash_seed=1", "smh:pool_dtype=bfloat16")},
+        ),
     ],
     ids=str,
 )
@@ -470,7 +473,7 @@ def test_options_that_old_runs_recorded_at_their_defaults_are_taken():
         ),
         (
             "combined",
-            {"target_size": 200, "parts": ("multi_hash:hash_seed=1", "multi_hash")},
+            {"target_size": 200, "parts": ("multi_hash:hash_seed=1", "multi_hash:hash_seed=1")},
             "hash_seed is 1, 1 and must differ",
         ),
         ("dense", {"target_size": 100}, "must be None for method 'dense'"),

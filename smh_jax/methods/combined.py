@@ -24,7 +24,7 @@ class Combined(PooledMethod):
 
     Attributes:
         parts: names of methods, each optionally with options: 'multi_hash:num_hashes=2,signs=true'.
-            Parts that hash have a `hash_seed` each, 0, 1, ..., where they are given none.
+            Parts that hash must differ in `hash_seed`.
         reducer: 'sum', divided by the square root of the number of parts, or 'product'; both keep
             unit variance.
     """
@@ -43,8 +43,8 @@ class Combined(PooledMethod):
         seeds = [m.hash_seed for m in self.methods if hasattr(m, "hash_seed")]
         if len(set(seeds)) < len(seeds):
             raise ValueError(
-                f"parts={self.parts!r} hash alike: hash_seed is {', '.join(map(str, seeds))} "
-                "and must differ"
+                f"parts={self.parts!r} would hash alike: their hash_seed is "
+                f"{', '.join(map(str, seeds))} and must differ, as in 'multi_hash:hash_seed=1'"
             )
 
     def _generator(self, index: int, pool_budget: int) -> PooledMethod:
@@ -59,10 +59,7 @@ class Combined(PooledMethod):
                     f"parts={self.parts!r}: {self.parts[index]!r} cannot have {option!r}; a part "
                     "only generates weights, which are scaled and modified once combined"
                 )
-        defaults = default_options(name)
-        if "hash_seed" in defaults:
-            defaults["hash_seed"] = sum(p.partition(":")[0] == name for p in self.parts[:index])
-        options = arguments.parse(text, **defaults).to_dict()
+        options = arguments.parse(text, **default_options(name)).to_dict()
         # With one scale for each tensor, a part takes the manifest as it is, and what it counts
         # besides its pools is known.
         num_others = self.manifest.num_stored + len(self.manifest.hashed)
