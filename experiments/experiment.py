@@ -53,12 +53,8 @@ class Experiment:
         name: such as 'table1'.
         scale: 'paper', exactly the paper's models and recipes, 'reduced', the same questions at a
             size that a laptop trains, or 'sweep', an ablation of one's own.
-        title: of the table and the picture.
-        question: that the rows answer.
         rows: in the order of the report.
         plot: kind of the only view, of all rows, where no `views` are given.
-        views: sections of the report and panels of the picture.
-        claims: that the rows decide.
         measure: what the accuracies are of.
     """
 

@@ -23,9 +23,7 @@ RUN_OF = "@"
 class TpuSlice:
     """A TPU slice of several hosts, each of which runs one process of the run.
 
-    Attributes:
-        version: such as 'v3'.
-        topology: chips in each direction, such as '4x4'.
+    Of a version such as 'v3'; the topology is the chips in each direction, such as '4x4'.
     """
 
     version: str
@@ -72,11 +70,7 @@ class Row:
         return tuple(filter(None, (self.convert_from, *map(_row_of, self.overrides.values()))))
 
     def read_config(self, seed: int, folder: str = "runs") -> Config:
-        """The configuration of a run, read as the command reads it.
-
-        Args:
-            seed: of the run.
-            folder: of all runs of the scale, among which are those that the row needs.
+        """The configuration of a run in the folder of the scale, read as the command reads it.
 
         Raises:
             ValueError: for a config file, argument, field or value that is not fit; the message

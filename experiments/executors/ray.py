@@ -8,7 +8,6 @@ from its last checkpoint.
 
 import collections
 import concurrent.futures
-import itertools
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -82,14 +81,14 @@ def _run(job: Job, stop: threading.Event) -> Ended:
     """
     import ray
 
-    for restarts in itertools.count():
+    for restarts in range(_MAX_RESTARTS + 1):
         group = None
         try:
             if job.row.tpu_slice is None:
                 return _run_on_hosts(job, [_options(job.row.resources)], stop)
             group = _reserve_slice(job, stop)
             if group is None:
-                return INTERRUPTED, 0
+                break
             return _run_on_hosts(job, _host_options(group), stop)
         except ray.exceptions.RayError as error:
             if restarts == _MAX_RESTARTS:
@@ -98,6 +97,7 @@ def _run(job: Job, stop: threading.Event) -> Ended:
         finally:
             if group is not None:
                 group.shutdown()
+    return INTERRUPTED, 0
 
 
 def _options(resources: Mapping[str, float]) -> dict[str, Any]:

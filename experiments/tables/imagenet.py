@@ -11,13 +11,9 @@ SLICE = TpuSlice(version="v3", topology="4x4")
 
 
 def row(model: str, kind: str, *, table: str = "", **fields: Any) -> Row:
-    """A row of a model.
+    """A row of a model of `smh_jax.models.names()`; for other arguments see `kinds.row`.
 
-    Args:
-        model: of `smh_jax.models.names()`.
-        kind: of `kinds.KINDS`.
-        table: of the paper, in which the row's number stands under these names.
-        **fields: others of `kinds.row`.
+    With a `table` of the paper the row has the number that stands there under the same names.
     """
     family, _, variant = model.partition("_")
     if not variant:

@@ -51,15 +51,14 @@ def row(
 
     Args:
         config: a config file with the arguments that choose the model.
-        model: the base model's name.
+        model: the base model, in names.
         kind: of `KINDS`.
         size: the target; for a dense model None.
-        hashed: which weights.
         width, resolution: of the model's options, for the narrower baselines; 1.0 and 0 leave the
             model as it is.
         name: of the row; '' is one that tells what is trained, the same in every table.
         series, group: of the row; the kind and the base model where they are not given.
-        overrides: config fields by dotted name, besides those of the kind.
+        overrides: besides those of the kind.
         **fields: others of `Row`.
     """
     method, options = KINDS[kind]

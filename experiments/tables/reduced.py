@@ -5,7 +5,6 @@ rate is the best in the same search (`experiments.tables.tuning`), on examples h
 training split.
 """
 
-import collections
 import functools
 import json
 import pathlib
@@ -60,10 +59,10 @@ def rates() -> dict[str, float]:
     Raises:
         ValueError: if a best rate is at the edge of those tried, where the search must be extended.
     """
-    tried: dict[str, dict[float, float]] = collections.defaultdict(dict)
+    tried: dict[str, dict[float, float]] = {}
     for result in json.loads(TUNING.read_text())["rows"]:
-        rate = result["settings"]["optimizer.learning_rate"]
-        tried[result["series"]][rate] = result["runs"][0]["test_accuracy"]
+        rate, run = result["settings"]["optimizer.learning_rate"], result["runs"][0]
+        tried.setdefault(result["series"], {})[rate] = run["test_accuracy"]
     return {kind: best_rate(kind, accuracies) for kind, accuracies in tried.items()}
 
 

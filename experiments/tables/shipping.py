@@ -23,8 +23,6 @@ def _row(
     epochs: float,
     rate: float = 0.4,
     overrides: dict[str, Any] | None = None,
-    *,
-    seeds: tuple[int, ...] = (0,),
     **fields: Any,
 ) -> Row:
     """ResNet-8 on Fashion-MNIST at 14 x 14 pixels, ResNet-20 on digits; dense without a size."""
@@ -38,7 +36,6 @@ def _row(
         name=f"shipping-{name}",
         series=series,
         size=size,
-        seeds=seeds,
         overrides=changes | (overrides or {}),
         **fields,
     )
