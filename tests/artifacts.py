@@ -51,18 +51,11 @@ def make(
             the last ones among them, answer more strongly.
     """
     name, target_size, options = METHODS[kind]
-    model_options = {"width_multiplier": width}
-    spec = artifact.ModelSpec(model, 10, models.default_options(model) | model_options)
-    module = spec.create()
-    manifest = Manifest.from_model(module, (1, *shape))
+    spec, module, manifest, state = _initialized(model, shape, width)
     if share is not None:
         target_size = int(share * manifest.num_weights)
     method = methods.create(name, manifest, target_size=target_size, **options)
-    state = dict(
-        jax.jit(lambda key: module.init(key, jnp.zeros((1, *shape)), train=False))(
-            jax.random.key(0)
-        )
-    )
+    state = dict(state)
     variables = method.init(jax.random.key(1), state.pop("params"))
     random = np.random.default_rng(0)
     move = functools.partial(jax.tree.map, lambda x: _moved(random, np.asarray(x)))
@@ -82,6 +75,16 @@ def make(
         accuracy={"accuracy": 0.5},
         provenance={"command": "none", "steps": 0},
     )
+
+
+@functools.cache
+def _initialized(model, shape, width):
+    """A model's description, the module, its manifest and its initial collections."""
+    options = models.default_options(model) | {"width_multiplier": width}
+    spec = artifact.ModelSpec(model, 10, options)
+    module = spec.create()
+    init = jax.jit(lambda key: module.init(key, jnp.zeros((1, *shape)), train=False))
+    return spec, module, Manifest.from_model(module, (1, *shape)), init(jax.random.key(0))
 
 
 def _calibrated(module, params, state, shape):

@@ -134,7 +134,7 @@ def test_headers_that_promise_too_much(data, refuses):
     entry = {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}
     metadata = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]
     refuses(header_file({"__metadata__": metadata, "pools/float32": entry}), "cut off or damaged")
-    refuses(header_file({"pools/float32": entry}), "no artifact of smh_jax")
+    refuses(header_file({"pools/float32": entry}), "not an artifact")
     for wrong in (
         {"shape": [2**40], "data_offsets": [0, 16]},
         {"shape": [2**62, 4], "data_offsets": [0, 0]},
@@ -217,7 +217,7 @@ def test_manifests_that_claim_too_much(opened, refuses):
         container.write(tensors, {**metadata, "manifest": deflate(manifest)}, compress=False),
         "weights are more than",
     )
-    bomb = base64.b64encode(zlib.compress(b"[" * 2**28)).decode()
+    bomb = base64.b64encode(zlib.compress(b"[" * 2**27)).decode()
     for key in ("manifest", "leaves", "class_names"):
         refuses(container.write(tensors, {**metadata, key: bomb}, compress=False), "cut off, or")
 

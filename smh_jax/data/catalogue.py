@@ -35,8 +35,8 @@ _INCEPTION_NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Datasets that stay in their files, where images are of many sizes, by their usual resolution.
 _STREAMED = {"imagenet2012": 224}
 
-# Shares of the training split to choose settings by, so that nothing is chosen on the evaluation
-# split. Prepared datasets are shuffled: any range is a random sample.
+# To choose settings by, not on the evaluation split. Prepared datasets are shuffled: any range of
+# the training split is a random sample.
 _SPLITS = {"imagenet2012": {"minival": "train[:10000]", "minitrain": "train[10000:]"}}
 
 

@@ -11,15 +11,10 @@ _INCEPTION_SHARE = 0.875
 
 
 def evaluation_share(family: str, image_size: int) -> float:
-    """The centered crop's share of the image.
+    """The centered crop's share of the image; `image_size` is the model's smaller side in pixels.
 
-    Args:
-        family: 'plain' or 'resnet', whose crop has the model's aspect ratio, or 'inception', whose
-            crop has the image's.
-        image_size: the smaller of the height and width that the model sees, in pixels.
-
-    Returns:
-        For 'inception' the share of each side, for the others that of the largest possible crop.
+    For 'inception', whose crop has the image's aspect ratio, it is the share of each side, for the
+    others, whose crop has the model's, that of the largest possible crop.
     """
     if family == "inception":
         return _INCEPTION_SHARE

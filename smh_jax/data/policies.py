@@ -44,11 +44,9 @@ color         0.8  6, rotate        0.4  5
 
 
 def autoaugment_v0(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """AutoAugment (Cubuk et al. 2019) with the policy of EfficientNet's training.
+    """AutoAugment (Cubuk et al. 2019) of an image [height, width, 3], uint8, by draws [2, DRAWS].
 
-    Args:
-        image: [height, width, 3], uint8.
-        draws: [2, DRAWS], uniform on [0, 1).
+    The policy is that of EfficientNet's training.
     """
     operations, probabilities, levels = map(tf.constant, _policy_v0())
     pair = tf.cast(draws[0, 0] * operations.shape[0], tf.int32)
@@ -99,11 +97,10 @@ def _apply(
     translation: float,
     hole: float,
 ) -> tf.Tensor:
-    """The image after one operation of a policy.
+    """The image [height, width, 3], uint8, after one operation of a policy.
 
     Args:
-        image: [height, width, 3], uint8.
-        operation: its number in `OPERATIONS`, int32.
+        image, operation: the image before, and the operation's number in `OPERATIONS`, int32.
         level: 0 to 10, from weak to strong for most operations; some take more than 10.
         draws: the side to which a geometric operation goes (below 0.5: as given), then the center
             (y, x) of a cutout, relative to the image's height and width.

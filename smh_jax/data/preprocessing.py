@@ -50,12 +50,9 @@ def normalize(images: tf.Tensor | np.ndarray, normalization: Normalization) -> t
 
 
 def random_crop(images: tf.Tensor, offsets: tf.Tensor, padding: int) -> tf.Tensor:
-    """Crops of the original size from images padded with their mean (which is 0).
+    """Crops of the original size from images padded on each side with their mean (which is 0).
 
-    Args:
-        images: [batch, height, width, channels].
-        offsets: [batch, 2], uniform on [0, 1).
-        padding: pixels on each side.
+    Images are [batch, height, width, channels], offsets [batch, 2], uniform on [0, 1).
     """
     _, height, width, _ = images.shape
     padded = tf.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))

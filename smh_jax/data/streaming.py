@@ -32,8 +32,7 @@ class Stream:
         batch_size: examples per step over all hosts.
         share: which of them are this host's.
         image: of an encoded image at a position, the preprocessed one [image_size, image_size, 3].
-        dtype: of the images that come out, 'float32' or 'bfloat16'.
-        skip_corrupt: skips images that cannot be decoded.
+        dtype, skip_corrupt: as in `train_batches`.
         seed: of training's order; None for evaluation, which reads every example once, in the
             files' order, and pads the last batch. Its batches have a `mask`.
         corrupt: how many records that cannot be decoded were met at a position so far.

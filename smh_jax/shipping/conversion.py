@@ -21,12 +21,7 @@ from smh_jax.training.workdir import Workdir
 
 
 def relative_errors(method: Method, variables: Variables, params: Params) -> dict[str, float]:
-    """Norm of each hashed tensor's error as a share of the norm of the tensor.
-
-    Args:
-        method, variables: that generate the weights.
-        params: the tree that `materialize` should give.
-    """
+    """Norm of each hashed tensor's error, made of variables, as a share of its norm in `params`."""
     generated = method.manifest.leaves(jax.jit(method.materialize)(variables))
     wanted = method.manifest.leaves(params)
     errors = {}
@@ -77,8 +72,7 @@ def convert(
     """Fits the run's method to weights and writes it as a run at step 0; its `relative_errors`.
 
     Args:
-        run: of the new method.
-        params, model_state: of the trained model.
+        run, params, model_state: from `of_run` or `of_params`.
         output: folder of the new run; `conversion.json` there holds the errors.
         source: where the weights come from, for the record.
 

@@ -67,10 +67,8 @@ def at_every_precision(
 ) -> dict[str, Artifact]:
     """The artifact at each precision that it can have; prints its bytes and test accuracy.
 
-    Args:
-        artifact: the model.
-        config: of the test set on which each is measured; None does not measure.
-        compress: whether the bytes are those of compressed files.
+    The accuracy is that on the test set of `config`, if there is one; the bytes are those of
+    compressed files on demand.
     """
     is_exact = artifact.precision == "float32" and "pools" in artifact.stored
     row = "{:<10} {:>14} {:>14}".format

@@ -22,8 +22,10 @@ Predict = Callable[[Variables, dict[str, Any], jax.Array], jax.Array]
 
 
 def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Predict:
-    """The model's forward pass as a function of the variables, to be jitted.
+    """The model's forward pass, a pure function to be jitted.
 
+    It is called with the variables, the model's other collections (batch statistics) and images
+    [batch, height, width, channels].
     Its logits [batch, classes] are those of `model.apply` on `method.materialize(variables)`, but
     for rounding. Its memory is that of the variables, of the weights that are generated at once, of
     the largest layer's weights and of the activations. A tensor that several layers share is kept
@@ -34,10 +36,6 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
         method: that generates its weights.
         at_once: consecutive tensors are generated together up to this many elements, which is
             faster than one by one; None takes the largest tensor's size, 0 generates one by one.
-
-    Returns:
-        A pure function of the variables, the model's other collections (batch statistics) and the
-        images [batch, height, width, channels].
     """
     tensors = method.manifest.hashed
     if at_once is None:
@@ -47,7 +45,6 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
         {t.name: jax.ShapeDtypeStruct(t.shape, t.dtype) for t in method.manifest.tensors}
     )
     names = jax.tree.leaves(method.manifest.tree({t.name: t.name for t in method.manifest.tensors}))
-
     trace = jax.make_jaxpr(functools.partial(logits_of_params, model))
 
     def function(variables: Variables, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
@@ -116,10 +113,10 @@ class _Clock:
         """An int32 0 that is known only once the latest result is."""
         if self._latest is None:
             return jnp.int32(0)
-        one = jax.lax.slice(self._latest, (0,) * self._latest.ndim, (1,) * self._latest.ndim)
-        one = one.reshape(())
+        ndim = self._latest.ndim
+        value = jax.lax.slice(self._latest, (0,) * ndim, (1,) * ndim).reshape(())
         # Never true, which no compiler's rule finds: with NaN, neither of the two is constant.
-        return ((one == one) & (one != one)).astype(jnp.int32)
+        return ((value == value) & (value != value)).astype(jnp.int32)
 
 
 def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], clock: _Clock) -> list[Any]:

@@ -15,10 +15,9 @@ import safetensors.numpy
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The collections of a Flax model by name: 'params', and perhaps 'batch_stats' and others.
 
-    Args:
-        path: a file of `flax.serialization.to_bytes` (.msgpack), a safetensors file whose names
-            have '/' or '.' between the keys, or a folder of orbax's StandardCheckpointer. It holds
-            the collections, or the params alone.
+    They are, or the params alone, in a file of `flax.serialization.to_bytes` (.msgpack), in a
+    safetensors file whose names have '/' or '.' between the keys, or in a folder of orbax's
+    StandardCheckpointer.
 
     Raises:
         ValueError: if the file cannot be read, or is of another format. Nothing is ever unpickled.

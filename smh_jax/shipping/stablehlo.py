@@ -13,11 +13,8 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
     """The serialized forward pass, which `jax.export.deserialize` reads back.
 
     The program takes preprocessed images, float32 [batch, height, width, channels] for any batch,
-    and gives logits [batch, classes] on each of `PLATFORMS`. Its constants are inside.
-
-    Args:
-        artifact: the model.
-        form: 'on_the_fly' or 'unpacked'; see `smh_jax.shipping.artifact.forward.forward`.
+    and gives logits [batch, classes] on each of `PLATFORMS`. Its constants, of which `forward`
+    tells the forms, are inside.
     """
     function, constants = forward(artifact, form)
     constants = jax.device_get(constants)

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -57,11 +58,7 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
 
 
 def decode(data: bytes) -> Artifact:
-    """The model whose file has these bytes.
-
-    Raises:
-        ValueError: see `load`.
-    """
+    """The model whose file has these bytes; for errors see `load`."""
     tensors, metadata = container.read(data)
     try:
         return _assemble(tensors, metadata)
@@ -82,7 +79,7 @@ def save(
     """Writes a model into one file and returns it as it was stored.
 
     Args:
-        path, artifact: the file and the model.
+        path, artifact: of the file; the model.
         precision: at which the pools are stored; None leaves them as they are.
         compress: the whole by zstandard.
         overwrite: whether a file that is there is replaced.
@@ -137,7 +134,8 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
     if preprocessing is not None:
         preprocessing = Preprocessing(**_tuples(preprocessing))
     if model is None:
-        state = _tree(leaves["model_state"])
+        flat = {name: jax.ShapeDtypeStruct(s, jnp.dtype(d)) for name, d, s in leaves["model_state"]}
+        state = flax.traverse_util.unflatten_dict(flat, sep="/")
     else:
         model = ModelSpec(**model)
         state = _model_state(model, manifest, preprocessing)
@@ -178,22 +176,17 @@ def _method(
 def _model_state(
     model: ModelSpec, manifest: Manifest, preprocessing: Preprocessing | None
 ) -> forward.ModelState:
-    """Shapes of the model's other collections, if the manifest describes this model.
-
-    Raises:
-        ValueError: if the model has other tensors than the manifest.
-    """
+    """Shapes of the model's other collections, if the manifest describes this model."""
     if preprocessing is None:
         raise ValueError("a model has to come with the shape of its images")
     module, input_shape = model.create(), (1, *preprocessing.image_shape)
     if math.prod(input_shape) > _MAX_PIXELS:
         raise ValueError(f"image_shape={input_shape[1:]} is more than {_MAX_PIXELS} numbers")
-    calls, most = 0, _SPARE_CALLS + _CALLS_PER_TENSOR * len(manifest.tensors)
+    most = _SPARE_CALLS + _CALLS_PER_TENSOR * len(manifest.tensors)
+    calls = itertools.count(1)
 
     def count_calls(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > most:
+        if next(calls) > most:
             raise ValueError(f"{model.name} has far more layers than the manifest has tensors")
         return call(*args, **kwargs)
 
@@ -203,12 +196,6 @@ def _model_state(
             raise ValueError(f"{model.name} has other tensors than the manifest describes")
         init = functools.partial(forward.initial_collections, module, input_shape)
         return jax.eval_shape(init, jax.random.key(0))[1]
-
-
-def _tree(leaves: list[layout.Leaf]) -> dict[str, Any]:
-    """The nested dicts whose leaves are described."""
-    flat = {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, dtype, shape in leaves}
-    return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:

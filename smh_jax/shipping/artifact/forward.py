@@ -18,10 +18,8 @@ FORMS = ("on_the_fly", "unpacked")
 def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], Any]:
     """The forward pass `function(constants, images)` and its constants, a pytree.
 
-    Args:
-        artifact: the model.
-        form: 'on_the_fly' has the stored variables for constants, and generates each layer's
-            weights when they are needed; 'unpacked' has all weights for constants.
+    The form 'on_the_fly' has the stored variables for constants, and generates each layer's weights
+    when they are needed; 'unpacked' has all weights for constants.
 
     Raises:
         ValueError: for another form, or if the base model is not one of this project's.

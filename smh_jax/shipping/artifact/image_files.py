@@ -19,10 +19,9 @@ class Preprocessing:
 
     Attributes:
         image_shape: (height, width, channels).
-        mean, stddev: of each channel on the scale 0..1; pixels have the one subtracted and are
-            divided by the other.
-        crop: what is taken of an image file, centered, as `smh_jax.data.crops` says:
-            'plain', resized by averages, 'resnet', bicubic, or 'inception', bilinear.
+        mean, stddev: of each channel, on the scale 0..1, for normalization.
+        crop: what is taken of an image file, centered (see `smh_jax.data.crops`): 'plain', resized
+            by averages, 'resnet', bicubic, or 'inception', bilinear.
     """
 
     image_shape: tuple[int, int, int]
@@ -36,10 +35,8 @@ class Preprocessing:
             raise ValueError(f"image_shape={shape!r} must be (height, width, channels)")
         for field in ("mean", "stddev"):
             values = getattr(self, field)
-            if len(values) != shape[2] or not all(math.isfinite(value) for value in values):
-                raise ValueError(
-                    f"{field}={values!r} must be {shape[2]} numbers, one for each channel"
-                )
+            if len(values) != shape[2] or not all(map(math.isfinite, values)):
+                raise ValueError(f"{field}={values!r} must be {shape[2]} numbers, one per channel")
         if min(self.stddev) <= 0:
             raise ValueError(f"stddev={self.stddev!r} must be above 0")
         if self.crop not in crops.FAMILIES:
@@ -70,9 +67,8 @@ class Preprocessing:
     def _window(self, image_width: int, image_height: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower border, in pixels, of what is taken of an image."""
         height, width, _ = self.image_shape
-        if self.crop == "inception":
-            sizes = (image_width, image_height)
-        else:
+        sizes: tuple[float, float] = (image_width, image_height)
+        if self.crop != "inception":
             scale = min(image_width / width, image_height / height)
             sizes = (scale * width, scale * height)
         share = crops.evaluation_share(self.crop, min(height, width))
