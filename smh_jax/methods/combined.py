@@ -63,8 +63,7 @@ class Combined(PooledMethod):
         if "hash_seed" in defaults:
             defaults["hash_seed"] = sum(p.partition(":")[0] == name for p in self.parts[:index])
         options = arguments.parse(text, **defaults).to_dict()
-        # With one scale for each tensor, a part takes the manifest as it is, and what it counts
-        # besides its pools is known.
+        # A part has one scale for each tensor, and the manifest as it is.
         num_others = self.manifest.num_stored + len(self.manifest.hashed)
         return of_name(name)(self.manifest, num_others + pool_budget, **options)
 
