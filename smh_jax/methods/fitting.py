@@ -53,8 +53,7 @@ def fit(
     """Alternates between scales and matrix until the error stays.
 
     Args:
-        weights: [N], of unit standard deviation at the start of an ordinary training.
-        importance: [N], factor of each squared error.
+        weights, importance: [N], the values and the factors of their squared errors.
         entries: [N], index of the entry that each weight reads; -1 for weights that read none.
         groups: [N], index of each weight's scale.
         shape: blocks, rows and columns of the matrices, to whose ravelled entries `entries` refers.

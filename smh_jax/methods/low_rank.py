@@ -22,8 +22,7 @@ class LowRank(Decomposition):
             [k in, k out] (two convolutions of k x 1 and 1 x k; VH in the authors' code), 'channel'
             [k k in, out] (a k x k convolution before a 1 x 1; NC). Kernels without spatial axes
             have one matrix only.
-        nuclear_norm: factor of the layers' summed nuclear norms in the training loss; see
-            `penalty`.
+        nuclear_norm: factor of the layers' summed nuclear norms in the training loss.
     """
 
     matrix: str = "spatial"
@@ -52,10 +51,9 @@ class LowRank(Decomposition):
         """`nuclear_norm` times the sum over layers of a bound on the matrix's nuclear norm.
 
         The nuclear norm of X is the smallest `(|A|^2 + |B|^2) / 2` over all factorisations X = A B
-        (Srebro, Rennie and Jaakkola, Maximum-Margin Matrix Factorization, 2004, lemma 1), so that
-        training the factors under this smooth penalty trains the layer under its nuclear norm
-        (trained rank pruning takes a subgradient through a singular value decomposition).
-        A layer's matrix is A B times its scale; tensors without a decomposition count nothing.
+        (Srebro, Rennie and Jaakkola, Maximum-Margin Matrix Factorization, 2004, lemma 1): this
+        smooth penalty of the factors trains the layer under its nuclear norm. A layer's matrix is
+        A B times its scale; tensors without a decomposition count nothing.
         """
         total = jnp.float32(0)
         for index, tensor in enumerate(self.manifest.hashed):

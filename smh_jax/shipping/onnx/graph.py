@@ -61,10 +61,8 @@ class Graph:
     ) -> onnx.ModelProto:
         """The model of what the outputs need.
 
-        Args:
-            inputs: shapes of the float32 inputs by name.
-            outputs: by name, the tensor that each is and its shape.
-            metadata: texts that the file carries.
+        `inputs` are the shapes of the float32 inputs by name, and `outputs`, by name, the tensor
+        that each is and its shape; `metadata` are texts that the file carries.
         """
         needed = {tensor for tensor, _ in outputs.values()}
         kept = []
