@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import steps
-from benchmarks.benchmark import Benchmark, Row
+from benchmarks.benchmark import Row
 from smh_jax import data, methods
 from smh_jax.data.catalogue import Normalization, Split
 from smh_jax.training import parallel
@@ -25,28 +25,28 @@ def measure(case: str, repeats: int) -> list[Row]:
     """
     name, model_name, *numbers, augmentation, target_size = case.split(":")
     num_examples, side, channels, batch_size = map(int, numbers)
+    num_steps = _WARM_UP + _ROUND * repeats
     rng = np.random.default_rng(0)
-    split = Split(
-        rng.integers(256, size=(num_examples, side, side, channels), dtype=np.uint8),
-        rng.integers(10, size=num_examples).astype(np.int32),
-    )
+    images = rng.integers(256, size=(num_examples, side, side, channels), dtype=np.uint8)
+    labels = rng.integers(10, size=num_examples).astype(np.int32)
     batches = data.train_batches(
-        split,
+        Split(images, labels),
         Normalization((0.5,) * channels, (0.25,) * channels),
         batch_size=batch_size,
         augmentation=augmentation,
         seed=0,
         first_step=0,
-        last_step=2 * (_WARM_UP + _ROUND * repeats) + 1,
+        last_step=2 * num_steps + 1,
     )
-    alone = _throughput(itertools.islice(batches, _WARM_UP + _ROUND * repeats), batch_size)
+    arrivals = [time.perf_counter() for _ in itertools.islice(batches, num_steps)]
+    alone = _ROUND * repeats * batch_size / (arrivals[-1] - arrivals[_WARM_UP - 1])
     model, manifest = steps.create(model_name, side, channels)
     method = methods.create("smh", manifest, target_size=int(target_size))
     state, step = steps.initial_state_and_step(model, method, side, channels)
     state = parallel.replicate(state)
     on_devices = parallel.to_devices(batches)
     batch, waited, marks = next(on_devices), [], []
-    for _ in range(_WARM_UP + _ROUND * repeats):
+    for _ in range(num_steps):
         state, measured = step(state, batch)
         asked = time.perf_counter()
         batch = next(on_devices)
@@ -55,7 +55,6 @@ def measure(case: str, repeats: int) -> list[Row]:
         jax.block_until_ready(measured)
         marks.append(time.perf_counter())
     seconds = np.diff(marks)[_WARM_UP:]
-    share = sum(waited[_WARM_UP + 1 :]) / sum(seconds)
     return [
         {
             "dataset": name,
@@ -63,36 +62,6 @@ def measure(case: str, repeats: int) -> list[Row]:
             "batch_size": batch_size,
             "input_examples_per_second": alone,
             "step_examples_per_second": batch_size / float(np.median(seconds)),
-            "share_waiting_percent": 100 * share,
+            "share_waiting_percent": 100 * sum(waited[_WARM_UP + 1 :]) / sum(seconds),
         }
     ]
-
-
-def _throughput(batches, batch_size: int) -> float:
-    """Examples per second of the input alone."""
-    for _ in range(_WARM_UP):
-        next(batches)
-    begin = time.perf_counter()
-    count = sum(1 for _ in batches)
-    return count * batch_size / (time.perf_counter() - begin)
-
-
-BENCHMARK = Benchmark(
-    name="data_wait",
-    question="Does a training wait for its data?",
-    cases=(
-        "digits:cifar_resnet20:1437:8:1:128:crop:66912",
-        "fashion_mnist:cifar_resnet8:60000:14:1:128:crop_flip:7500",
-        "cifar10:cifar_resnet32:50000:32:3:128:crop_flip:46662",
-    ),
-    small_cases=("digits:cifar_resnet8:100:8:1:8:crop:20000",),
-    measure=measure,
-    columns=(
-        ("dataset", "shape of", ""),
-        ("model", "model", ""),
-        ("batch_size", "batch", "d"),
-        ("input_examples_per_second", "input alone, examples/s", ",.0f"),
-        ("step_examples_per_second", "training, examples/s", ",.0f"),
-        ("share_waiting_percent", "waiting for data, % of a step", ".2f"),
-    ),
-)

@@ -11,6 +11,7 @@ of the machine takes nothing from either side. Needs the extra `benchmark`, here
 environment.
 """
 
+import functools
 import os
 import pathlib
 import statistics
@@ -22,10 +23,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from benchmarks import photos, timing
-from smh_jax import data
+from experiments import markdown
+from smh_jax import cli, data
 from smh_jax.config.files import write_json, write_text
 from smh_jax.data import preparation
 
@@ -73,22 +75,15 @@ def write_images(folder: pathlib.Path, count: int) -> str:
     return str(folder / "data")
 
 
-def ours(data_dir: str, preprocessing: str, augmentation: str, dtype: str = "float32") -> Turn:
+def ours(
+    data_dir: str, augmentation: str, *, preprocessing: str = "resnet", dtype: str = "float32"
+) -> Turn:
     """The trainer's batches."""
     info = data.describe("imagenet2012", data_dir, SIDE, preprocessing)
     split = data.load(info, "train", data_dir)
-    return _turn(
-        lambda: data.train_batches(
-            split,
-            info.normalization,
-            batch_size=BATCH_SIZE,
-            augmentation=augmentation,
-            seed=0,
-            first_step=0,
-            last_step=10**6,
-            dtype=dtype,
-        )
-    )
+    options = {"batch_size": BATCH_SIZE, "augmentation": augmentation, "dtype": dtype, "seed": 0}
+    start = functools.partial(data.train_batches, split, info.normalization, **options)
+    return functools.partial(_speed, functools.partial(start, first_step=0, last_step=10**6))
 
 
 def decoding(paths: list[pathlib.Path]) -> Turn:
@@ -100,36 +95,27 @@ def decoding(paths: list[pathlib.Path]) -> Turn:
 
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).repeat()
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
-    return _turn(dataset.as_numpy_iterator)
+    return functools.partial(_speed, dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator)
 
 
-def _turn(start: Callable[[], Iterator[Any]]) -> Turn:
-    def turn() -> float:
-        # Started anew: its threads would otherwise keep working in the turns of the others.
-        batches = start()
-        for _ in range(_WARM_UP):
-            next(batches)
-        begin = time.process_time()
-        for _ in range(BATCHES.value):
-            next(batches)
-        return BATCHES.value * BATCH_SIZE / (time.process_time() - begin)
-
-    return turn
+def _speed(start: Callable[[], Iterator[Any]]) -> float:
+    # Started anew: its threads would otherwise keep working in the turns of the others.
+    batches = start()
+    for _ in range(_WARM_UP):
+        next(batches)
+    begin = time.process_time()
+    for _ in range(BATCHES.value):
+        next(batches)
+    return BATCHES.value * BATCH_SIZE / (time.process_time() - begin)
 
 
 def start_torchvision(folder: pathlib.Path) -> tuple[subprocess.Popen, str]:
     """Starts the process of torchvision's pipelines; returns it and the versions it has."""
     numbers = map(str, (BATCH_SIZE, BATCHES.value, _WARM_UP, SIDE))
-    process = subprocess.Popen(
-        [TORCH_PYTHON.value, "-m", "benchmarks.torchvision_input", str(folder), *numbers],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    versions = process.stdout.readline().strip()
-    if not versions:
-        sys.exit("torchvision could not be started; the extra `benchmark` installs it")
+    command = [TORCH_PYTHON.value, "-m", "benchmarks.torchvision_input", str(folder), *numbers]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    if not (versions := process.stdout.readline().strip()):
+        raise ValueError("torchvision could not be started; the extra `benchmark` installs it")
     return process, versions
 
 
@@ -143,27 +129,20 @@ def torchvision(process: subprocess.Popen, name: str) -> Turn:
     return turn
 
 
-def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
-    """Images per second of processor time of each turn; the pipelines take turns."""
-    speeds: dict[str, list[float]] = {name: [] for name in turns}
-    begin = time.monotonic()
-    for index in range(REPEATS.value):
-        for name, turn in turns.items():
-            speeds[name].append(turn())
-        rest = (time.monotonic() - begin) / (index + 1) * (REPEATS.value - index - 1)
-        print(f"turn {index + 1} of {REPEATS.value}, {rest:.0f} s to go", flush=True)
-    return speeds
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, one line for each pipeline and for each comparison."""
-    lines = ["| pipeline | images/s of one core |", "| --- | ---: |"]
-    lines += [f"| {row['pipeline']} | {row['images_per_second']:.0f} |" for row in rows]
-    lines += ["", "| of | against | times as fast |", "| --- | --- | ---: |"]
-    for row in rows:
-        for other, ratio in row["times_as_fast_as"].items():
-            lines.append(f"| {row['pipeline']} | {other} | {ratio:.2f} |")
-    return "\n".join(lines)
+    speeds = [(row["pipeline"], f"{row['images_per_second']:.0f}") for row in rows]
+    comparisons = [
+        (row["pipeline"], other, f"{ratio:.2f}")
+        for row in rows
+        for other, ratio in row["times_as_fast_as"].items()
+    ]
+    return "\n\n".join(
+        (
+            markdown.table(("pipeline", "images/s of one core"), speeds),
+            markdown.table(("of", "against", "times as fast"), comparisons, text=(0, 1)),
+        )
+    )
 
 
 def main(_: list[str]) -> None:
@@ -175,19 +154,18 @@ def main(_: list[str]) -> None:
         size = statistics.mean(path.stat().st_size for path in paths)
         process, torch_versions = start_torchvision(folder)
         with process:
-            speeds = measure(
-                {
-                    OURS: ours(data_dir, "resnet", "none"),
-                    PILLOW: torchvision(process, PILLOW),
-                    TENSORS: torchvision(process, TENSORS),
-                    DECODING: decoding(paths),
-                    f"{OURS}, bfloat16": ours(data_dir, "resnet", "none", "bfloat16"),
-                    f"{OURS}, AutoAugment": ours(data_dir, "resnet", "autoaugment_v0"),
-                    f"{PILLOW}, AutoAugment": torchvision(process, f"{PILLOW}, AutoAugment"),
-                    f"{OURS}, RandAugment": ours(data_dir, "resnet", "randaugment"),
-                    f"{OURS}, Inception": ours(data_dir, "inception", "none"),
-                }
-            )
+            turns = {
+                OURS: ours(data_dir, "none"),
+                PILLOW: torchvision(process, PILLOW),
+                TENSORS: torchvision(process, TENSORS),
+                DECODING: decoding(paths),
+                f"{OURS}, bfloat16": ours(data_dir, "none", dtype="bfloat16"),
+                f"{OURS}, AutoAugment": ours(data_dir, "autoaugment_v0"),
+                f"{PILLOW}, AutoAugment": torchvision(process, f"{PILLOW}, AutoAugment"),
+                f"{OURS}, RandAugment": ours(data_dir, "randaugment"),
+                f"{OURS}, Inception": ours(data_dir, "none", preprocessing="inception"),
+            }
+            speeds = timing.in_turn(turns, REPEATS.value)
             process.stdin.close()
     rows = [
         {
@@ -212,11 +190,10 @@ def main(_: list[str]) -> None:
     output = pathlib.Path(OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output, content)
-    machine = ", ".join(f"{key} {value}" for key, value in content["machine"].items())
     write_text(
         output.with_suffix(".md"),
-        f"# {__doc__.strip()}\n\nMeasured on: {machine}; {content['versions']}. "
-        f"Medians of {REPEATS.value} turns.\n\n{table(rows)}\n",
+        f"# {__doc__.strip()}\n\nMeasured on: {timing.describe([content['machine']])}; "
+        f"{content['versions']}. Medians of {REPEATS.value} turns.\n\n{table(rows)}\n",
     )
     print(table(rows))
 
@@ -231,4 +208,4 @@ def _restart_on_one_core() -> None:
 
 if __name__ == "__main__":
     _restart_on_one_core()
-    app.run(main)
+    cli.run(main)

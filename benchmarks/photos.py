@@ -43,12 +43,9 @@ def write_tars(
     train: Mapping[str, Iterable[tuple[str, bytes]]],
     validation: Iterable[tuple[str, bytes]],
 ) -> None:
-    """Writes ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.
+    """Writes ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into a folder.
 
-    Args:
-        folder: where to.
-        train: names and contents of image files by synset, such as 'n01440764'.
-        validation: names and contents of image files.
+    Image files are names and contents; those for training are by synset, such as 'n01440764'.
     """
     synsets = ((f"{synset}.tar", _tar(files)) for synset, files in train.items())
     (folder / "ILSVRC2012_img_train.tar").write_bytes(_tar(synsets))

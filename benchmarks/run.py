@@ -1,8 +1,8 @@
 """All benchmarks: python -m benchmarks.run [--only=materialize,memory] [--cases=REGEX]
 
-Each writes a JSON file, a Markdown table and a plot to benchmarks/results/. Cases that were
-measured before stay in the files until they are measured again, so that a long benchmark can be
-run in parts.
+Each of benchmarks/benchmarks.toml writes a JSON file, a Markdown table and a plot to
+benchmarks/results/. Cases that were measured before stay in the files until they are measured
+again, so that a long benchmark can be run in parts.
 """
 
 import json
@@ -15,28 +15,13 @@ import time
 import jax
 from absl import flags
 
-from benchmarks import (
-    data_wait,
-    inference,
-    materialize,
-    memory,
-    scaling,
-    start_up,
-    timing,
-    training_step,
-)
-from benchmarks.benchmark import Benchmark, Row
+from benchmarks import timing
+from benchmarks.benchmark import Benchmark, Row, load
 from smh_jax import cli
 from smh_jax.config.files import write_json, write_text
 from smh_jax.config.names import check_known
 
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        *(materialize.BENCHMARK, training_step.BENCHMARK, memory.BENCHMARK, inference.BENCHMARK),
-        *(start_up.BENCHMARK, data_wait.BENCHMARK, scaling.BENCHMARK),
-    )
-}
+BENCHMARKS = load()
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 # Other commands have flags of these names; tests import several into one process.
@@ -69,18 +54,13 @@ def main(_: list[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     for done, (benchmark, case) in enumerate(chosen):
-        print(f"[{done + 1}/{len(chosen)}{_eta(begin, done, len(chosen))}] {benchmark.name} {case}")
-        sys.stdout.flush()
+        seconds = (time.monotonic() - begin) * (len(chosen) - done) / max(done, 1)
+        left = f", {seconds:.0f} s left" if done else ""
+        print(f"[{done + 1}/{len(chosen)}{left}] {benchmark.name} {case}", flush=True)
         write(output, benchmark, case, benchmark.measure(case, REPEATS.value), REPEATS.value)
         jax.clear_caches()
     for name in dict.fromkeys(benchmark.name for benchmark, _ in chosen):
         print((output / f"{name}.md").read_text())
-
-
-def _eta(begin: float, done: int, total: int) -> str:
-    if not done:
-        return ""
-    return f", {(time.monotonic() - begin) * (total - done) / done:.0f} s left"
 
 
 def write(
@@ -88,34 +68,29 @@ def write(
 ) -> None:
     """Adds a case's rows to the benchmark's files."""
     path = output / f"{benchmark.name}.json"
-    content = json.loads(path.read_text()) if path.exists() else {"cases": {}}
-    content["question"] = benchmark.question
-    content["cases"][case] = {"machine": timing.machine(), "repeats": repeats, "rows": rows}
-    order = [*benchmark.cases, *content["cases"]]
-    content["cases"] = dict(sorted(content["cases"].items(), key=lambda item: order.index(item[0])))
-    write_json(path, content)
-    results = {name: entry["rows"] for name, entry in content["cases"].items()}
-    machines = {
-        ", ".join(f"{key} {value}" for key, value in entry["machine"].items())
-        for entry in content["cases"].values()
-    }
+    cases = json.loads(path.read_text())["cases"] if path.exists() else {}
+    cases[case] = {"machine": timing.machine(), "repeats": repeats, "rows": rows}
+    order = [*benchmark.cases, *cases]
+    cases = {name: cases[name] for name in sorted(cases, key=order.index)}
+    write_json(path, {"cases": cases, "question": benchmark.question})
+    results = {name: entry["rows"] for name, entry in cases.items()}
+    machines = timing.describe(entry["machine"] for entry in cases.values())
     write_text(
         path.with_suffix(".md"),
-        f"# {benchmark.question}\n\nMeasured on: {'; '.join(sorted(machines))}. Medians.\n\n"
+        f"# {benchmark.question}\n\nMeasured on: {machines}. Medians.\n\n"
         f"{benchmark.table(results)}\n",
     )
-    if benchmark.plot is not None:
+    if benchmark.curves or benchmark.bars:
         # Matplotlib is loaded only where it is needed.
         from benchmarks import plots
 
-        plots.draw(benchmark.plot, results, path.with_suffix(".png"))
+        plots.draw(benchmark, results, path.with_suffix(".png"))
 
 
 def _use_huge_pages() -> None:
     """Starts this program again with a C library that asks for huge pages.
 
-    Every program allocates its results anew; in small pages the page faults of large ones take as
-    long as computing them, and vary from call to call.
+    Results are allocated anew; in small pages their page faults take as long as computing them.
     """
     name = "GLIBC_TUNABLES"
     if sys.platform == "linux" and name not in os.environ:

@@ -8,7 +8,11 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.benchmark import Benchmark, Curves, Row
+import jax
+
+from benchmarks import steps
+from benchmarks.benchmark import Row
+from smh_jax import methods
 from smh_jax.tpu_compiler import hlo
 
 DEVICES = (1, 2, 4, 8)
@@ -29,13 +33,10 @@ def measure(case: str, repeats: int) -> list[Row]:
     rows: list[Row] = []
     for devices in DEVICES:
         flag = f"--xla_force_host_platform_device_count={devices}"
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.scaling", case, str(repeats)],
-            cwd=pathlib.Path(__file__).parents[1],
-            env=os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
+        environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "benchmarks.scaling", case, str(repeats)]
+        root = pathlib.Path(__file__).parents[1]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"scaling on {devices} devices failed: {done.stderr[-2000:]}")
         rows += json.loads(done.stdout.splitlines()[-1])
@@ -49,11 +50,6 @@ def measure(case: str, repeats: int) -> list[Row]:
 
 def measure_here(case: str, repeats: int) -> list[Row]:
     """Rows for the devices of this process."""
-    import jax
-
-    from benchmarks import steps
-    from smh_jax import methods
-
     model_name, *numbers = case.split(":")
     side, batch_size, target_size = map(int, numbers)
     model, manifest = steps.create(model_name, side)
@@ -61,7 +57,7 @@ def measure_here(case: str, repeats: int) -> list[Row]:
         "dense": methods.create("dense", manifest),
         "smh": methods.create("smh", manifest, target_size=target_size),
     }
-    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
+    trainings, seconds = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
     return [
         {
             "model": model_name,
@@ -69,37 +65,12 @@ def measure_here(case: str, repeats: int) -> list[Row]:
             "devices": jax.device_count(),
             "method": label,
             "num_variables": compared[label].num_variables,
-            "seconds": statistics.median(training.seconds),
+            "seconds": statistics.median(seconds[label]),
             "all_reduced_bytes": all_reduced_bytes(training.compiled.as_text()),
         }
-        for label, training in timed.items()
+        for label, training in trainings.items()
     ]
 
-
-BENCHMARK = Benchmark(
-    name="scaling",
-    question="What do more devices cost at constant total work, and what is all-reduced?",
-    cases=("cifar_resnet32:32:128:46415",),
-    small_cases=("cifar_resnet8:8:8:20000",),
-    measure=measure,
-    columns=(
-        ("model", "model", ""),
-        ("batch_size", "batch", "d"),
-        ("devices", "devices", "d"),
-        ("method", "method", ""),
-        ("milliseconds", "ms per step", ".0f"),
-        ("ratio", "x one device", ".2f"),
-        ("all_reduced_kib", "all-reduced, KiB per step", ",.0f"),
-    ),
-    plot=Curves(
-        x="devices",
-        x_label="devices (on the same cores)",
-        measures=(
-            ("{model}: time of a step", "ratio", "multiples of one device's"),
-            ("{model}: all-reduced", "all_reduced_kib", "KiB per step"),
-        ),
-    ),
-)
 
 if __name__ == "__main__":
     print(json.dumps(measure_here(sys.argv[1], int(sys.argv[2]))))

@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
@@ -35,38 +34,27 @@ def initial_state_and_step(
     """The first state, unreplicated, and the mapped step, which takes the state's memory."""
     optimizer = optim.create(OPTIMIZER, lambda _: OPTIMIZER.learning_rate)
     state = init_state(model, method, optimizer, (1, side, side, channels), seed=0)
-    step = parallel.map_replicas(
-        functools.partial(
-            train_step, model=model, method=method, optimizer=optimizer, config=OPTIMIZER, seed=0
-        ),
-        donate_state=True,
+    step = functools.partial(
+        train_step, model=model, method=method, optimizer=optimizer, config=OPTIMIZER, seed=0
     )
-    return state, step
+    return state, parallel.map_replicas(step, donate_state=True)
 
 
-def batch_of(model_name: str, side: int, size: int) -> dict[str, np.ndarray]:
-    """Random images [size, side, side, 3] and labels."""
+def batch_of(model_name: str, side: int, size: int) -> dict[str, jax.Array]:
+    """Random images [size, side, side, 3] and labels, shared out among the devices."""
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.normal(size=(size, side, side, 3)).astype(np.float32),
-        "label": rng.integers(classes_of(model_name), size=size).astype(np.int32),
-    }
+    images = rng.normal(size=(size, side, side, 3)).astype(np.float32)
+    labels = rng.integers(classes_of(model_name), size=size).astype(np.int32)
+    (batch,) = parallel.to_devices([{"image": images, "label": labels}])
+    return batch
 
 
 class Training:
-    """A training that goes one step further at each call.
+    """A training that goes one step further at each call; `compiled` is the program of a step."""
 
-    Attributes:
-        compiled: the program of a step.
-        seconds: of timed steps.
-    """
-
-    def __init__(self, state: TrainState, step: Any, batch: dict[str, Any]):
-        """Compiles the step."""
-        self._state = parallel.replicate(state)
-        (self._batch,) = parallel.to_devices([batch])
+    def __init__(self, state: TrainState, step: Any, batch: dict[str, jax.Array]):
+        self._state, self._batch = parallel.replicate(state), batch
         self.compiled = step.lower(self._state, self._batch).compile()
-        self.seconds: list[float] = []
 
     def __call__(self) -> jax.Array:
         """Takes a step and returns a number that is there when it is done."""
@@ -77,22 +65,20 @@ class Training:
 def time_steps(
     model_name: str,
     model: nn.Module,
-    methods_by_label: Mapping[str, methods.Method],
+    compared: Mapping[str, methods.Method],
     side: int,
     batch_size: int,
     repeats: int,
-) -> dict[str, Training]:
-    """Trainings by each method, with the seconds of interleaved steps."""
+) -> tuple[dict[str, Training], dict[str, list[float]]]:
+    """A training by each method, and the seconds of interleaved steps."""
     batch = batch_of(model_name, side, batch_size)
     trainings = {
         label: Training(*initial_state_and_step(model, method, side), batch)
-        for label, method in methods_by_label.items()
+        for label, method in compared.items()
     }
-    for label, seconds in timing.interleaved(trainings, repeats).items():
-        trainings[label].seconds = seconds
-    return trainings
+    return trainings, timing.interleaved(trainings, repeats)
 
 
 def tree_bytes(tree: Any) -> int:
     """Of all leaves, arrays or their shapes."""
-    return sum(leaf.size * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

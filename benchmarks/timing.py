@@ -1,11 +1,14 @@
 """Interleaved timing: noise of the machine falls on all candidates alike."""
 
 import dataclasses
+import functools
 import os
+import pathlib
 import platform
+import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,29 +20,13 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled function together with its arguments.
+    """A compiled function, called with the arguments that it was compiled for."""
 
-    Attributes:
-        executable: as `jax.jit(...).lower(...).compile()` gives it.
-        arguments: of each call.
-    """
-
-    executable: Any
+    executable: jax.stages.Compiled
     arguments: tuple[Any, ...]
 
-    def call(self) -> Any:
-        """Runs it once."""
+    def __call__(self) -> Any:
         return self.executable(*self.arguments)
-
-    @property
-    def temporary_bytes(self) -> int:
-        """Peak of the temporaries by XLA's own analysis."""
-        return self.executable.memory_analysis().temp_size_in_bytes
-
-    @property
-    def argument_bytes(self) -> int:
-        """Of all arguments, by XLA's own analysis."""
-        return self.executable.memory_analysis().argument_size_in_bytes
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
@@ -47,32 +34,44 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     return Program(jax.jit(function).lower(*arguments).compile(), arguments)
 
 
+def memory_mib(executable: jax.stages.Compiled) -> tuple[float, float]:
+    """MiB of the arguments and of the peak of the temporaries, by XLA's own analysis."""
+    memory = executable.memory_analysis()
+    return memory.argument_size_in_bytes / 2**20, memory.temp_size_in_bytes / 2**20
+
+
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]], repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call of each candidate, taken in turn.
+    """Seconds of each of so many calls of each candidate, taken in turn.
 
-    Args:
-        candidates: functions of no arguments that return arrays, which are waited for. Each is
-            called once before anything is timed.
-        repeats: calls of each.
+    The arrays that they return are waited for. Each is called once before anything is timed.
     """
     for name, candidate in candidates.items():
         logging.log_every_n_seconds(logging.INFO, "first call of %s", 10, name)
         jax.block_until_ready(candidate())
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    first = time.perf_counter()
-    for repeat in range(repeats):
-        if repeat:
-            left = (time.perf_counter() - first) * (repeats - repeat) / repeat
-            logging.log_every_n_seconds(
-                logging.INFO, "round %d of %d, %.0f s left", 10, repeat + 1, repeats, left
-            )
-        for name, candidate in candidates.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(candidate())
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
+    return in_turn(
+        {name: functools.partial(_seconds, call) for name, call in candidates.items()}, repeats
+    )
+
+
+def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """The results of the calls of each measure; the measures take turns."""
+    results: dict[str, list[float]] = {name: [] for name in measures}
+    begin = time.perf_counter()
+    for repeat in range(1, repeats + 1):
+        for name, measure in measures.items():
+            results[name].append(measure())
+        left = (time.perf_counter() - begin) * (repeats - repeat) / repeat
+        message = "round %d of %d is done, %.0f s left"
+        logging.log_every_n_seconds(logging.INFO, message, 10, repeat, repeats, left)
+    return results
+
+
+def _seconds(candidate: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(candidate())
+    return time.perf_counter() - begin
 
 
 def median_ratio(seconds: list[float], reference: list[float]) -> float:
@@ -82,8 +81,12 @@ def median_ratio(seconds: list[float], reference: list[float]) -> float:
 
 def machine() -> dict[str, Any]:
     """What the measurements were made on."""
+    file = pathlib.Path("/proc/cpuinfo")
+    processors = (
+        re.findall(r"^model name\s*: (.*)", file.read_text(), re.M) if file.exists() else []
+    )
     return {
-        "processor": _processor(),
+        "processor": processors[0] if processors else platform.processor(),
         "cores": os.cpu_count(),
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
@@ -92,10 +95,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.processor()
+def describe(machines: Iterable[Mapping[str, Any]]) -> str:
+    """The different ones of some machines, in words."""
+    texts = {", ".join(f"{key} {value}" for key, value in each.items()) for each in machines}
+    return "; ".join(sorted(texts))

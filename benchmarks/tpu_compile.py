@@ -38,24 +38,16 @@ TOPOLOGY = "v3:4x4"
 _CORES = 32
 _GIB = 2**30
 _EFFICIENTNET = "configs/imagenet_efficientnet.py"
-# Table 1 of the paper: its names of the methods, by ours; and its sizes.
-_TABLE1 = {"smh": "smh", "1 hash": "hash_1", "2 hashes": "hash_2", "10 hashes": "hash_10"}
-_TABLE1_COLUMNS = (
-    *("method", "variables", "memory, GiB", "all-reduced MB", "Mcycles, estimated", "x dense"),
-    *("M gathered, scattered", "samples/s, estimated", "samples/s, paper's measurement"),
-)
-_HASHES = {"1 hash": 1, "2 hashes": 2, "10 hashes": 10}
-# Table 3 of the paper: target sizes by variant.
-TABLE3 = {model.removeprefix("efficientnet_"): sizes for model, sizes in table3.TARGETS.items()}
-# Of Table 3's targets the smallest and the largest that are below each variant's size.
+# The kinds of row of the paper's Table 1, by the methods' names here.
+_TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
+# The largest of Table 3's targets that is below each variant's size.
 LARGEST = {
-    **dict.fromkeys(("b0", "b1"), (2_000_000, 5_000_000)),
-    "b2": (2_000_000, 7_900_000),
-    **dict.fromkeys(("b3", "b4", "b5", "b6"), (2_000_000, 9_300_000)),
+    **dict.fromkeys(("b0", "b1"), 5_000_000),
+    "b2": 7_900_000,
+    **dict.fromkeys(("b3", "b4", "b5", "b6"), 9_300_000),
 }
 # Batches per core from which the largest is predicted, small compared with what fits.
 _PROBES = {"b0": (64, 128), "b1": (64, 128), "b2": (32, 64), "b3": (32, 64)}
-_SMALL_PROBES = (8, 16)
 _STEP = 8
 
 Rows = Mapping[str, tpu_compiler.Analysis]
@@ -64,12 +56,13 @@ Compile = Callable[[str, bool], tpu_compiler.Analysis]
 
 def efficientnet(variant: str, target_size: int, method: str = "smh") -> str:
     """The config, with overrides, of a variant."""
+    config = f"{_EFFICIENTNET}:variant={variant}"
     if method == "dense":
-        return f"{_EFFICIENTNET}:variant={variant},method=dense"
-    if method in _HASHES:
-        name = f"{_EFFICIENTNET}:variant={variant},method=multi_hash,target_size={target_size}"
-        return f"{name} --config.method.options.num_hashes={_HASHES[method]}"
-    return f"{_EFFICIENTNET}:variant={variant},target_size={target_size}"
+        return f"{config},method=dense"
+    if method == "smh":
+        return f"{config},target_size={target_size}"
+    hashes = f"--config.method.options.num_hashes={method.split()[0]}"
+    return f"{config},method=multi_hash,target_size={target_size} {hashes}"
 
 
 def at_batch(variant: str, target_size: int, batch_per_core: int) -> str:
@@ -88,6 +81,11 @@ def table1() -> Iterator[tuple[str, int | None, str]]:
             yield method, target_size, efficientnet("b2", target_size, method)
 
 
+TABLE3 = {
+    f"B{model[-1]} at {size / 1e6:.1f}M": efficientnet(model.removeprefix("efficientnet_"), size)
+    for model, sizes in table3.TARGETS.items()
+    for size in sizes
+}
 FAMILIES = {
     "ResNet-50, dense": "configs/imagenet_resnet.py:method=dense",
     "ResNet-50, SMH": "configs/imagenet_resnet.py",
@@ -115,16 +113,16 @@ def largest_batch(variant: str, target_size: int, compile_step: Compile) -> int:
     """
     small, large = (
         compile_step(at_batch(variant, target_size, batch), True)
-        for batch in _PROBES.get(variant, _SMALL_PROBES)
+        for batch in _PROBES.get(variant, (8, 16))
     )
     refused = sys.maxsize
     while large.memory_bytes > small.memory_bytes:
         batch = min(predicted_batch(small, large), refused - _STEP)
         if batch <= large.batch_per_core:
             break
-        found = compile_step(at_batch(variant, target_size, batch), True)
-        if found.fits:
-            small, large = large, found
+        larger = compile_step(at_batch(variant, target_size, batch), True)
+        if larger.fits:
+            small, large = large, larger
         else:
             refused = batch
     return large.batch_per_core
@@ -133,20 +131,19 @@ def largest_batch(variant: str, target_size: int, compile_step: Compile) -> int:
 def compile_all(sections: list[str], compile_step: Compile) -> None:
     """Compiles what the chosen sections ask for, the most important first."""
     if "table1" in sections:
-        order = {"smh": 0, "dense": 1, "1 hash": 2, "2 hashes": 3, "10 hashes": 4}
-        for _, _, config in sorted(table1(), key=lambda row: (row[1] == 7_900_000, order[row[0]])):
+        dense, smh, *others = (config for _, _, config in table1())
+        for config in (smh, dense, *others):
             compile_step(config, False)
     if "table3" in sections:
         # The largest model first: where it fits, so do the others.
-        for variant in sorted(TABLE3, reverse=True):
-            for target_size in sorted(TABLE3[variant], reverse=True):
-                compile_step(efficientnet(variant, target_size), True)
+        for config in reversed(TABLE3.values()):
+            compile_step(config, True)
     if "families" in sections:
         for config in FAMILIES.values():
             compile_step(config, False)
     if "largest" in sections:
-        for variant, targets in LARGEST.items():
-            largest_batch(variant, targets[-1], compile_step)
+        for variant, target_size in LARGEST.items():
+            largest_batch(variant, target_size, compile_step)
 
 
 def report(rows: Rows) -> str:
@@ -164,21 +161,17 @@ def report(rows: Rows) -> str:
         "`python -m benchmarks.tpu_compile` compiles what is missing.",
         "## EfficientNet-B2 (the paper's Table 1)\n\n" + _table1_report(rows),
         "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"
-        + tpu_compiler.table(
-            {
-                f"B{variant[1]} at {target_size / 1e6:.1f}M": rows[config]
-                for variant, targets in TABLE3.items()
-                for target_size in targets
-                if (config := efficientnet(variant, target_size)) in rows
-            }
-        ),
-        "## Other families\n\n"
-        + tpu_compiler.table({k: rows[config] for k, config in FAMILIES.items() if config in rows}),
+        + _table(rows, TABLE3),
+        "## Other families\n\n" + _table(rows, FAMILIES),
         "## Largest batch per core that was seen to fit, SMH\n\n"
         "Looked for along the line through the last two that were compiled. Memory is not quite "
         "affine in the batch, so that a somewhat larger one may fit.\n\n" + _largest_report(rows),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Rows, configs: Mapping[str, str]) -> str:
+    return tpu_compiler.table({k: rows[config] for k, config in configs.items() if config in rows})
 
 
 def _table1_report(rows: Rows) -> str:
@@ -188,40 +181,30 @@ def _table1_report(rows: Rows) -> str:
         if (row := rows.get(config)) is None:
             continue
         ratio = row.cycles / dense.cycles if dense and row.cycles else None
-        speed = None
-        if target_size:
-            speed = paper.find("table1", "efficientnet_b2", _TABLE1[method], target_size).speed
-        lines.append(
-            [
-                method,
-                f"{row.num_variables:,}",
-                number(row.memory_bytes / _GIB),
-                number(row.all_reduced_bytes, 1e6),
-                number(row.cycles, 1e6),
-                number(ratio, digits=3),
-                number(row.irregular, 1e6, 1),
-                number(row.samples_per_second, digits=0),
-                number(speed, digits=0),
-            ]
-        )
-    return markdown.table(_TABLE1_COLUMNS, lines)
+        key = ("table1", "efficientnet_b2", _TABLE1.get(method), target_size)
+        speed = paper.find(*key).speed if target_size else None
+        speeds = [number(each, digits=0) for each in (row.samples_per_second, speed)]
+        sizes = [f"{row.num_variables:,}", number(row.memory_bytes, _GIB)]
+        costs = [number(row.all_reduced_bytes, 1e6), number(row.cycles, 1e6)]
+        irregular = number(row.irregular, 1e6, 1)
+        lines.append([method, *sizes, *costs, number(ratio, digits=3), irregular, *speeds])
+    headings = (
+        *("method", "variables", "memory, GiB", "all-reduced MB", "Mcycles, estimated", "x dense"),
+        *("M gathered, scattered", "samples/s, estimated", "samples/s, paper's measurement"),
+    )
+    return markdown.table(headings, lines)
 
 
 def _largest_report(rows: Rows) -> str:
     """The largest batch of each variant among those compiled."""
     lines = []
-    for variant, targets in LARGEST.items():
-        start = at_batch(variant, targets[-1], 0).split(" ")[0] + " --config.data.batch_size"
-        tried = sorted(
-            (row for name, row in rows.items() if name.startswith(start)),
-            key=lambda row: row.batch_per_core,
-        )
-        fitting = [row for row in tried if row.fits]
+    for variant, target_size in LARGEST.items():
+        start = f"{efficientnet(variant, target_size)} --config.data.batch_size"
+        fitting = [row for name, row in rows.items() if name.startswith(start) and row.fits]
         if len(fitting) >= 3:
-            last = fitting[-1]
-            memory = f"~{number(last.memory_bytes / _GIB)}"
-            size = f"{last.num_variables:,}"
-            lines.append([f"B{variant[1]}", size, str(last.batch_per_core), memory])
+            last = max(fitting, key=lambda row: row.batch_per_core)
+            sizes = [f"{last.num_variables:,}", str(last.batch_per_core)]
+            lines.append([f"B{variant[1]}", *sizes, f"~{number(last.memory_bytes, _GIB)}"])
     return markdown.table(["variant", "variables", "largest batch per core", "memory, GiB"], lines)
 
 

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from benchmarks import steps, timing
-from benchmarks.benchmark import Benchmark, Curves, Row
+from benchmarks.benchmark import Row
 from smh_jax import methods
 
 DENSE = "dense"
@@ -26,17 +26,16 @@ def measure(case: str, repeats: int) -> list[Row]:
     """
     model_name, *numbers = case.removesuffix(":table1").split(":")
     side, batch_size, target_size, *more = map(int, numbers)
-    labels = TABLE_1 if case.endswith(":table1") else tuple(METHODS)
     model, manifest = steps.create(model_name, side)
     compared: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
-    for label in labels:
+    for label in TABLE_1 if case.endswith(":table1") else METHODS:
         name, options = METHODS[label]
         compared[label] = methods.create(name, manifest, target_size=target_size, **options)
     for size in more:
-        compared[f"smh at {size / manifest.num_weights:.0%}"] = methods.create(
-            "smh", manifest, target_size=size
-        )
-    timed = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
+        label = f"smh at {size / manifest.num_weights:.0%}"
+        compared[label] = methods.create("smh", manifest, target_size=size)
+    _, seconds = steps.time_steps(model_name, model, compared, side, batch_size, repeats)
+    medians = {label: statistics.median(each) for label, each in seconds.items()}
     return [
         {
             "model": model_name,
@@ -44,45 +43,10 @@ def measure(case: str, repeats: int) -> list[Row]:
             "batch_size": batch_size,
             "method": label,
             "num_variables": compared[label].num_variables,
-            "seconds": seconds,
-            "milliseconds": 1e3 * seconds,
-            "examples_per_second": batch_size / seconds,
-            "ratio": timing.median_ratio(training.seconds, timed[DENSE].seconds),
+            "seconds": median,
+            "milliseconds": 1e3 * median,
+            "examples_per_second": batch_size / median,
+            "ratio": timing.median_ratio(seconds[label], seconds[DENSE]),
         }
-        for label, training in timed.items()
-        for seconds in (statistics.median(training.seconds),)
+        for label, median in medians.items()
     ]
-
-
-# ResNet-32 of CIFAR at 10% and, for SMH alone, at 25% of its 464,154 weights.
-_RESNET = "46415:116038"
-
-BENCHMARK = Benchmark(
-    name="training_step",
-    question="How much longer does a training step take than without compression?",
-    cases=(
-        *(f"cifar_resnet32:32:{batch}:{_RESNET}" for batch in (16, 64, 128, 256)),
-        *(f"efficientnet_b0:224:{batch}:3000000" for batch in (4, 16)),
-        *(f"efficientnet_b2:260:{batch}:5300000:table1" for batch in (4, 16)),
-    ),
-    small_cases=("cifar_resnet8:8:4:20000", "cifar_resnet8:8:8:20000:40000"),
-    measure=measure,
-    columns=(
-        ("model", "model", ""),
-        ("side", "pixels", "d"),
-        ("batch_size", "batch", "d"),
-        ("method", "method", ""),
-        ("num_variables", "variables", ","),
-        ("milliseconds", "ms per step", ".0f"),
-        ("examples_per_second", "examples/s", ".1f"),
-        ("ratio", "x dense", ".2f"),
-    ),
-    plot=Curves(
-        x="batch_size",
-        x_label="examples per step",
-        measures=(("{model} at {side} pixels", "ratio", "seconds per step, multiples of dense"),),
-        without=DENSE,
-        line=1.0,
-        log=True,
-    ),
-)

@@ -60,8 +60,8 @@ def test_every_benchmark_runs(name, measured, tmp_path):
         if form:
             assert all(value >= 0 for value in values)
     assert len(benchmark.table(results).splitlines()) == 2 + len(rows)
-    if benchmark.plot is not None:
-        plots.draw(benchmark.plot, results, tmp_path / "plot.png")
+    if benchmark.curves or benchmark.bars:
+        plots.draw(benchmark, results, tmp_path / "plot.png")
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,13 +83,13 @@ def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monke
     assert benchmark.table(results) in (run.RESULTS / f"{name}.md").read_text()
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    plots.draw(benchmark.plot, results, run.RESULTS)
+    plots.draw(benchmark, results, run.RESULTS)
     compared = {row["method"] for rows in results.values() for row in rows}
     if name == "materialize":
         labels = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
     else:
         labels = {text.get_text() for text in figures[0].legends[0].get_texts()}
-        compared -= {benchmark.plot.without}
+        compared -= {benchmark.curves.get("without")}
     assert labels == compared
 
 

@@ -10,7 +10,7 @@ from smh_jax import methods
 from smh_jax.training import parallel
 
 model, manifest = steps.create("cifar_resnet20", 8)
-(batch,) = parallel.to_devices([steps.batch_of("cifar_resnet20", 8, 4)])
+batch = steps.batch_of("cifar_resnet20", 8, 4)
 sizes = {}
 for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
     method = methods.create(name, manifest, target_size=target_size)

@@ -302,9 +302,7 @@ def test_stochastic_depth_drops_whole_examples_and_rescales_the_others():
             kernel_size=3,
             stride=1,
             activation=nn.relu,
-            norm=layers.batch_norm(
-                False, momentum=0.9, epsilon=1e-3, axis_name=None, dtype="float32"
-            ),
+            norm=functools.partial(nn.BatchNorm, use_running_average=True),
             conv_init=nn.initializers.lecun_normal(),
             depthwise_init=nn.initializers.lecun_normal(),
             dtype="float32",

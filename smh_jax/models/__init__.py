@@ -8,8 +8,8 @@ import flax.linen as nn
 
 from smh_jax.config.names import check_known
 from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
+from smh_jax.models.base import Variant
 from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
-from smh_jax.models.variant import Variant
 
 __all__ = [
     "count_multiply_adds",

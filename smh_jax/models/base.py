@@ -1,22 +1,27 @@
-"""What the models of every family take."""
+"""What the models of every family share, and what a model's name stands for."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from smh_jax.models import layers
 
 
 class ImageModel(nn.Module, kw_only=True):
-    """A classifier of images, called with `(images, train)`.
+    """A classifier of images.
 
     Attributes:
         num_classes: number of logits.
         width_multiplier: multiplies the widths; each family says which.
         input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
-        dtype: of the computation (parameters are float32).
-        bn_momentum, bn_epsilon: of the batch norms.
+        dtype: of the computation; parameters and statistics of batch norms are float32.
+        bn_momentum: of the batch norms' running averages, in Flax's sense (0.9 keeps nine tenths).
+        bn_epsilon: added to the batch norms' variances.
         axis_name: mapped axis over which batch statistics are averaged, or None.
         axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
@@ -30,13 +35,55 @@ class ImageModel(nn.Module, kw_only=True):
     axis_name: str | None = None
     axis_groups: Sequence[Sequence[int]] | None = None
 
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
+
+        Training draws from the 'dropout' random stream in the families that drop anything.
+
+        Raises:
+            ValueError: for images below the family's least side, or a width without a channel.
+        """
+        raise NotImplementedError
+
     def norm(self, train: bool) -> layers.ModuleDef:
-        """A constructor of the model's batch norms; see `layers.batch_norm`."""
-        return layers.batch_norm(
-            train,
+        """A constructor of batch norms that take the batch's statistics in training only."""
+        return partial(
+            nn.BatchNorm,
+            use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
             axis_name=self.axis_name,
-            axis_groups=self.axis_groups,
+            axis_index_groups=self.axis_groups,
             dtype=self.dtype,
         )
+
+    def classify(self, features: jax.Array, kernel_init: layers.Initializer) -> jax.Array:
+        """The logits in float32 of features [batch, channels]."""
+        classifier = nn.Dense(
+            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
+        )
+        return classifier(features).astype(jnp.float32)
+
+
+def blocks(repeats: Sequence[int], strides: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    """The stage (from 0), stride and name of each block; only a stage's first block strides."""
+    for stage, (count, stride) in enumerate(zip(repeats, strides, strict=True)):
+        for block in range(count):
+            yield stage, 1 if block else stride, f"stage{stage + 1}_block{block + 1}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A named member of a family.
+
+    Attributes:
+        module: the family's Flax module.
+        resolution: side in pixels of the images it was published for.
+        fixed: the module's fields that the name decides; a user cannot set them.
+        defaults: of the module's options, where they differ from the module's own.
+    """
+
+    module: type[nn.Module]
+    resolution: int
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)

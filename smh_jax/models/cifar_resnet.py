@@ -1,6 +1,7 @@
 """The ResNets of 6n+2 layers for small images (He et al. 2016, arXiv:1512.03385, section 4.2)."""
 
 import re
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel
-from smh_jax.models.variant import Variant
+from smh_jax.models.base import ImageModel, Variant, blocks
 
 STAGE_WIDTHS = (16, 32, 64)
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# Padding 1 on each side, as in the original: SAME would be asymmetric at stride 2.
+conv3x3 = partial(nn.Conv, kernel_size=(3, 3), padding=1, use_bias=False, kernel_init=he_normal)
 
 
 class BasicBlock(nn.Module):
@@ -26,28 +28,15 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, h, w, c] to [batch, ceil(h / stride), ceil(w / stride), filters]."""
-
-        def conv(x: jax.Array, stride: int, name: str) -> jax.Array:
-            # Padding 1 on each side, as in the original: SAME would be asymmetric at stride 2.
-            return nn.Conv(
-                self.filters,
-                (3, 3),
-                strides=stride,
-                padding=1,
-                use_bias=False,
-                kernel_init=he_normal,
-                dtype=self.dtype,
-                name=name,
-            )(x)
-
+        conv = partial(conv3x3, self.filters, dtype=self.dtype)
         shortcut = x[:, :: self.stride, :: self.stride, :]
         new_channels = self.filters - x.shape[-1]
         if new_channels:
             before = new_channels // 2
             shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (before, new_channels - before)))
-        y = conv(x, self.stride, "conv1")
+        y = conv(strides=self.stride, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y))
-        y = conv(y, 1, "conv2")
+        y = conv(name="conv2")(y)
         y = self.norm(name="bn2")(y)
         return nn.relu(y + shortcut)
 
@@ -66,38 +55,14 @@ class CifarResNet(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
-
-        Raises:
-            ValueError: for images smaller than 4 pixels, or a width that leaves no channel.
-        """
         norm = self.norm(train)
         x = layers.model_input(images, self.input_resolution, total_stride=4)
         widths = [layers.scale_width(width, self.width_multiplier) for width in STAGE_WIDTHS]
-        x = nn.Conv(
-            widths[0],
-            (3, 3),
-            padding=1,
-            use_bias=False,
-            kernel_init=he_normal,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        x = conv3x3(widths[0], dtype=self.dtype, name="conv")(x)
         x = nn.relu(norm(name="bn")(x))
-        for stage, width in enumerate(widths):
-            for block in range((self.depth - 2) // 6):
-                x = BasicBlock(
-                    width,
-                    stride=2 if stage > 0 and block == 0 else 1,
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x)
-        x = jnp.mean(x, axis=(1, 2))
-        x = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="classifier")(
-            x
-        )
-        return x.astype(jnp.float32)
+        for stage, stride, name in blocks([(self.depth - 2) // 6] * 3, (1, 2, 2)):
+            x = BasicBlock(widths[stage], stride, norm, self.dtype, name=name)(x)
+        return self.classify(jnp.mean(x, axis=(1, 2)), he_normal)
 
 
 VARIANTS = {

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel
-from smh_jax.models.variant import Variant
+from smh_jax.models.base import ImageModel, Variant, blocks
 
 
 class Stage(NamedTuple):
@@ -62,68 +61,40 @@ class EfficientNet(ImageModel, kw_only=True):
     def _filters(self, filters: int) -> int:
         return layers.make_divisible(filters * self.width_coefficient, self.width_multiplier)
 
-    def _blocks(self) -> list[tuple[str, Stage]]:
-        """The name and the setting of each block; only a stage's first block strides."""
-        return [
-            (
-                f"stage{number}_block{block + 1}",
-                stage if block == 0 else stage._replace(stride=1),
-            )
-            for number, stage in enumerate(STAGES, start=1)
-            for block in range(math.ceil(stage.repeats * self.depth_coefficient))
-        ]
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
-
-        Training draws from the 'dropout' random stream.
-
-        Raises:
-            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
-        """
-        norm = self.norm(train)
-        conv = partial(
-            layers.ConvNorm,
-            norm=norm,
+        shared = {"norm": self.norm(train), "dtype": self.dtype, "activation": nn.swish}
+        conv = partial(layers.ConvNorm, kernel_init=conv_init, **shared)
+        squeeze_excite = partial(
+            layers.SqueezeExcite,
+            gate=nn.sigmoid,
             kernel_init=conv_init,
             dtype=self.dtype,
             activation=nn.swish,
         )
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(self._filters(STEM_FILTERS), 3, stride=2, name="stem")(x)
-        blocks = self._blocks()
-        for index, (name, block) in enumerate(blocks):
-            input_filters = x.shape[-1]
+        repeats = [math.ceil(stage.repeats * self.depth_coefficient) for stage in STAGES]
+        strides = [stage.stride for stage in STAGES]
+        for index, (number, stride, name) in enumerate(blocks(repeats, strides)):
+            stage, input_filters = STAGES[number], x.shape[-1]
             x = layers.InvertedResidual(
-                self._filters(block.filters),
-                expanded_filters=input_filters * block.expansion,
-                kernel_size=block.kernel_size,
-                stride=block.stride,
-                activation=nn.swish,
-                norm=norm,
+                self._filters(stage.filters),
+                expanded_filters=input_filters * stage.expansion,
+                kernel_size=stage.kernel_size,
+                stride=stride,
                 conv_init=conv_init,
                 depthwise_init=depthwise_init,
-                dtype=self.dtype,
-                squeeze_excite=partial(
-                    layers.SqueezeExcite,
-                    # Of the block's input, before the expansion.
-                    max(1, int(input_filters * SQUEEZE_RATIO)),
-                    activation=nn.swish,
-                    gate=nn.sigmoid,
-                    kernel_init=conv_init,
-                    dtype=self.dtype,
-                ),
-                stochastic_depth_rate=self.stochastic_depth_rate * index / len(blocks),
+                # A share of the block's input, before the expansion.
+                squeeze_excite=partial(squeeze_excite, max(1, int(input_filters * SQUEEZE_RATIO))),
+                stochastic_depth_rate=self.stochastic_depth_rate * index / sum(repeats),
                 name=name,
+                **shared,
             )(x, train)
         x = conv(self._filters(HEAD_FILTERS), 1, name="head")(x)
         x = jnp.mean(x, axis=(1, 2))
         x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
-        x = nn.Dense(
-            self.num_classes, kernel_init=classifier_init, dtype=self.dtype, name="classifier"
-        )(x)
-        return x.astype(jnp.float32)
+        return self.classify(x, classifier_init)
 
 
 VARIANTS = {

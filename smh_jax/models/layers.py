@@ -1,6 +1,6 @@
 """What the model families share: blocks, normalisation, channel arithmetic and input checks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -137,36 +137,6 @@ class InvertedResidual(nn.Module):
             self.stochastic_depth_rate, broadcast_dims=(1, 2, 3), name="stochastic_depth"
         )
         return x + drop(y, deterministic=not train)
-
-
-def batch_norm(
-    train: bool,
-    *,
-    momentum: float,
-    epsilon: float,
-    axis_name: str | None,
-    axis_groups: Sequence[Sequence[int]] | None = None,
-    dtype: Any,
-) -> ModuleDef:
-    """A constructor of batch norms: batch statistics when training, running ones otherwise.
-
-    Args:
-        train: whether the statistics are those of the batch.
-        momentum: of the running averages, in Flax's sense (0.9 keeps nine tenths).
-        epsilon: added to the variance.
-        axis_name: mapped axis over which the batch statistics are averaged; None keeps them local.
-        axis_groups: replicas along it in groups that average among themselves; None for all.
-        dtype: of the computation; the statistics and the affine parameters stay float32.
-    """
-    return partial(
-        nn.BatchNorm,
-        use_running_average=not train,
-        momentum=momentum,
-        epsilon=epsilon,
-        axis_name=axis_name,
-        axis_index_groups=axis_groups,
-        dtype=dtype,
-    )
 
 
 def scale_width(width: int, multiplier: float) -> int:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel
-from smh_jax.models.variant import Variant
+from smh_jax.models.base import ImageModel, Variant, blocks
 
 
 class Stage(NamedTuple):
@@ -50,49 +49,32 @@ class MobileNetV2(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
-
-        Training draws from the 'dropout' random stream.
-
-        Raises:
-            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
-        """
-        norm = self.norm(train)
-        conv = partial(
-            layers.ConvNorm,
-            norm=norm,
-            kernel_init=kernel_init,
-            dtype=self.dtype,
-            activation=nn.relu6,
-        )
+        shared = {"norm": self.norm(train), "dtype": self.dtype, "activation": nn.relu6}
+        conv = partial(layers.ConvNorm, kernel_init=kernel_init, **shared)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(
             layers.make_divisible(STEM_FILTERS, self.width_multiplier), 3, stride=2, name="stem"
         )(x)
-        for number, stage in enumerate(STAGES, start=1):
-            for block in range(stage.repeats):
-                x = layers.InvertedResidual(
-                    layers.make_divisible(stage.filters, self.width_multiplier),
-                    expanded_filters=x.shape[-1] * stage.expansion,
-                    kernel_size=3,
-                    stride=stage.stride if block == 0 else 1,
-                    activation=nn.relu6,
-                    norm=norm,
-                    conv_init=kernel_init,
-                    depthwise_init=kernel_init,
-                    dtype=self.dtype,
-                    name=f"stage{number}_block{block + 1}",
-                )(x, train)
+        repeats = [stage.repeats for stage in STAGES]
+        strides = [stage.stride for stage in STAGES]
+        for number, stride, name in blocks(repeats, strides):
+            x = layers.InvertedResidual(
+                layers.make_divisible(STAGES[number].filters, self.width_multiplier),
+                expanded_filters=x.shape[-1] * STAGES[number].expansion,
+                kernel_size=3,
+                stride=stride,
+                conv_init=kernel_init,
+                depthwise_init=kernel_init,
+                name=name,
+                **shared,
+            )(x, train)
         # Section 5 of the paper: a smaller multiplier leaves the last layer as it is.
         x = conv(
             layers.make_divisible(HEAD_FILTERS, max(1.0, self.width_multiplier)), 1, name="head"
         )(x)
         x = jnp.mean(x, axis=(1, 2))
         x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
-        x = nn.Dense(
-            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
-        )(x)
-        return x.astype(jnp.float32)
+        return self.classify(x, kernel_init)
 
 
 VARIANTS = {"mobilenet_v2": Variant(MobileNetV2, 224)}

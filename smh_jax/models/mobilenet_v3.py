@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel
-from smh_jax.models.variant import Variant
+from smh_jax.models.base import ImageModel, Variant
 
 
 class Block(NamedTuple):
@@ -79,21 +78,8 @@ class MobileNetV3(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
-
-        Training draws from the 'dropout' random stream.
-
-        Raises:
-            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
-        """
-        norm = self.norm(train)
-        conv = partial(
-            layers.ConvNorm,
-            norm=norm,
-            kernel_init=kernel_init,
-            dtype=self.dtype,
-            activation=nn.hard_swish,
-        )
+        shared = {"norm": self.norm(train), "dtype": self.dtype}
+        conv = partial(layers.ConvNorm, kernel_init=kernel_init, activation=nn.hard_swish, **shared)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(STEM_FILTERS, 3, stride=2, name="stem")(x)
         for number, block in enumerate(self.blocks, start=1):
@@ -112,12 +98,11 @@ class MobileNetV3(ImageModel, kw_only=True):
                 kernel_size=block.kernel_size,
                 stride=block.stride,
                 activation=block.activation,
-                norm=norm,
                 conv_init=kernel_init,
                 depthwise_init=kernel_init,
-                dtype=self.dtype,
                 squeeze_excite=squeeze_excite if block.squeeze_excite else None,
                 name=f"block{number}",
+                **shared,
             )(x, train)
         x = conv(layers.make_divisible(x.shape[-1] * HEAD_EXPANSION), 1, name="head")(x)
         x = jnp.mean(x, axis=(1, 2), keepdims=True)
@@ -131,10 +116,7 @@ class MobileNetV3(ImageModel, kw_only=True):
         )(x)
         x = jnp.squeeze(nn.hard_swish(x), axis=(1, 2))
         x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
-        x = nn.Dense(
-            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
-        )(x)
-        return x.astype(jnp.float32)
+        return self.classify(x, kernel_init)
 
 
 VARIANTS = {

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel
-from smh_jax.models.variant import Variant
+from smh_jax.models.base import ImageModel, Variant, blocks
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -41,6 +40,7 @@ class ResidualBlock(nn.Module):
         `filters` is the width, four times the width for a bottleneck.
         """
         conv = partial(layers.ConvNorm, norm=self.norm, kernel_init=conv_init, dtype=self.dtype)
+        conv_relu = partial(conv, activation=nn.relu)
         last_norm = partial(self.norm, scale_init=nn.initializers.zeros)
         shortcut, y = x, x
         filters = self.width * (BOTTLENECK_EXPANSION if self.bottleneck else 1)
@@ -48,13 +48,11 @@ class ResidualBlock(nn.Module):
             shortcut = conv(filters, 1, stride=self.stride, name="shortcut")(x)
         if self.bottleneck:
             strides = (1, self.stride) if self.stride_on_3x3 else (self.stride, 1)
-            y = conv(self.width, 1, stride=strides[0], activation=nn.relu, name="conv1")(y)
-            y = conv(self.width, 3, stride=strides[1], padding=1, activation=nn.relu, name="conv2")(
-                y
-            )
+            y = conv_relu(self.width, 1, stride=strides[0], name="conv1")(y)
+            y = conv_relu(self.width, 3, stride=strides[1], padding=1, name="conv2")(y)
             y = conv(filters, 1, norm=last_norm, name="conv3")(y)
         else:
-            y = conv(filters, 3, stride=self.stride, padding=1, activation=nn.relu, name="conv1")(y)
+            y = conv_relu(filters, 3, stride=self.stride, padding=1, name="conv1")(y)
             y = conv(filters, 3, padding=1, norm=last_norm, name="conv2")(y)
         return nn.relu(shortcut + y)
 
@@ -77,41 +75,30 @@ class ResNet(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
-
-        Raises:
-            ValueError: for images smaller than 32 pixels, or a width that leaves no channel.
-        """
-        norm = self.norm(train)
+        shared = {"norm": self.norm(train), "dtype": self.dtype}
         x = layers.model_input(images, self.input_resolution, total_stride=32)
+        stem_width = layers.scale_width(STEM_WIDTH, self.width_multiplier)
         x = layers.ConvNorm(
-            layers.scale_width(STEM_WIDTH, self.width_multiplier),
+            stem_width,
             7,
             stride=2,
             padding=3,
-            norm=norm,
             kernel_init=conv_init,
-            dtype=self.dtype,
             activation=nn.relu,
             name="stem",
+            **shared,
         )(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for stage, (width, size) in enumerate(zip(STAGE_WIDTHS, self.stage_sizes, strict=True)):
-            for block in range(size):
-                x = ResidualBlock(
-                    layers.scale_width(width, self.width_multiplier),
-                    stride=2 if stage > 0 and block == 0 else 1,
-                    bottleneck=self.bottleneck,
-                    stride_on_3x3=self.stride_on_3x3,
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x)
-        x = jnp.mean(x, axis=(1, 2))
-        x = nn.Dense(
-            self.num_classes, kernel_init=classifier_init, dtype=self.dtype, name="classifier"
-        )(x)
-        return x.astype(jnp.float32)
+        for stage, stride, name in blocks(self.stage_sizes, (1, 2, 2, 2)):
+            x = ResidualBlock(
+                layers.scale_width(STAGE_WIDTHS[stage], self.width_multiplier),
+                stride=stride,
+                bottleneck=self.bottleneck,
+                stride_on_3x3=self.stride_on_3x3,
+                name=name,
+                **shared,
+            )(x)
+        return self.classify(jnp.mean(x, axis=(1, 2)), classifier_init)
 
 
 VARIANTS = {
