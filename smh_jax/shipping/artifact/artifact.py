@@ -104,11 +104,7 @@ class Artifact:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The base model.
-
-        Raises:
-            ValueError: if it is not one of this project's.
-        """
+        """The base model; raises ValueError if it is not one of this project's."""
         if self.model is None:
             raise ValueError(
                 "the artifact does not name a model of smh_jax.models: "

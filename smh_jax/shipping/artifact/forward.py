@@ -40,10 +40,9 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
 
 
 def image_batch(artifact: Artifact) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of its images [batch, height, width, channels], with a symbol for the batch.
+    """Shape [batch, height, width, channels], with a symbol for the batch, and dtype of its images.
 
-    Raises:
-        ValueError: if the artifact does not say.
+    Raises ValueError if the artifact does not say.
     """
     if artifact.preprocessing is None:
         raise ValueError("the artifact does not say the shape of its images")
