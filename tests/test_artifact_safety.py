@@ -196,7 +196,7 @@ def test_other_versions_and_other_files(data, opened, refuses, tmp_path):
     ({"model": {"options": {"width_multiplier": 1e12}}}, "other tensors|do not describe|not fit"),
     ({"preprocessing": {"image_shape": [10**9, 10**9, 1]}}, "image_shape=.* is more than"),
     ({"preprocessing": {"stddev": [0.0]}}, "stddev"),
-    ({"precision": "int2"}, "precision='int2' is unknown"),
+    ({"precision": "int2"}, "precision='int2' must be one of float32"),
 ])  # fmt: skip
 def test_hostile_descriptions(changes, match, opened, refuses):
     tensors, metadata = opened

@@ -18,9 +18,7 @@ def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
     Raises:
         ValueError: for an unknown name or a value of the wrong type.
     """
-    arguments = {
-        name: None if isinstance(value, type) else value for name, value in defaults.items()
-    }
+    arguments = {n: None if isinstance(value, type) else value for n, value in defaults.items()}
     for pair in filter(None, text.split(",")):
         name, equals, value = (part.strip() for part in pair.partition("="))
         check_known(f"argument {name!r}", name, defaults)

@@ -8,10 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-
-def _choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{field}={value!r} must be one of {', '.join(choices)}")
+from smh_jax.config.names import check_choice
 
 
 def _at_least(field: str, value: float, bound: float) -> None:
@@ -84,20 +81,19 @@ class DataConfig:
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
-        _choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
+        check_choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
         augmentations = ("none", "crop", "crop_flip", "autoaugment_v0", "randaugment")
-        _choice("data.augmentation", self.augmentation, augmentations)
+        check_choice("data.augmentation", self.augmentation, augmentations)
         if self.preprocessing != "plain" and self.augmentation in ("crop", "crop_flip"):
             raise ValueError(
                 f"data.augmentation={self.augmentation!r} goes with data.preprocessing='plain'; "
                 f"{self.preprocessing!r} crops and flips already: use 'none', 'autoaugment_v0' "
                 "or 'randaugment'"
             )
-        _choice("data.image_dtype", self.image_dtype, ("float32", "bfloat16"))
-        _at_least("data.randaugment_layers", self.randaugment_layers, 1)
+        check_choice("data.image_dtype", self.image_dtype, ("float32", "bfloat16"))
         _at_least("data.randaugment_magnitude", self.randaugment_magnitude, 0)
-        _at_least("data.batch_size", self.batch_size, 1)
-        _at_least("data.eval_batch_size", self.eval_batch_size, 1)
+        for field in ("randaugment_layers", "batch_size", "eval_batch_size"):
+            _at_least(f"data.{field}", getattr(self, field), 1)
         if self.image_size is not None:
             _at_least("data.image_size", self.image_size, 1)
 
@@ -155,10 +151,11 @@ class OptimizerConfig:
     accumulate_steps: int = 1
 
     def __post_init__(self) -> None:
-        _choice("optimizer.name", self.name, ("sgd", "momentum", "nesterov", "adam", "rmsprop"))
+        names = ("sgd", "momentum", "nesterov", "adam", "rmsprop")
+        check_choice("optimizer.name", self.name, names)
         schedules = ("constant", "cosine", "piecewise", "staircase", "one_cycle")
-        _choice("optimizer.schedule", self.schedule, schedules)
-        _choice("optimizer.weight_decay_on", self.weight_decay_on, ("variables", "weights"))
+        check_choice("optimizer.schedule", self.schedule, schedules)
+        check_choice("optimizer.weight_decay_on", self.weight_decay_on, ("variables", "weights"))
         for field in ("learning_rate", "warmup_epochs", "weight_decay", "pool_rate", "scale_rate"):
             _at_least(f"optimizer.{field}", getattr(self, field), 0)
         _at_least("optimizer.accumulate_steps", self.accumulate_steps, 1)
@@ -248,12 +245,10 @@ class Config:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        _choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
-        _choice("pool_precision", self.pool_precision, ("float32", "bfloat16", "int8", "int4"))
-        for field in (
-            *("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"),
-            "batch_norm_group_size",
-        ):
+        check_choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
+        check_choice("pool_precision", self.pool_precision, ("float32", "bfloat16", "int8", "int4"))
+        _at_least("batch_norm_group_size", self.batch_norm_group_size, 1)
+        for field in ("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
             _at_least(field, getattr(self, field), 1)
         for field in ("epochs", "eval_every_epochs"):
             if not getattr(self, field) > 0:

@@ -76,8 +76,7 @@ def training_image(
     Args:
         jpeg: the encoded image, of any size, gray or colored.
         seed: [2], int64; all that is random follows from it.
-        family: 'plain', 'resnet' or 'inception'.
-        image_size: height and width in pixels.
+        family, image_size: 'plain', 'resnet' or 'inception'; height and width in pixels.
         normalization, augmentation: of the image.
     """
     layers = augmentation.layers if augmentation.name == "randaugment" else 2
@@ -156,7 +155,8 @@ def _distort_colors(
 ) -> tf.Tensor:
     """Brightness and saturation, one after the other, from draws on [0, 1); values on 0..255."""
 
-    added, factor = _between(_BRIGHTNESS, brightness), _between(_SATURATION, saturation)
+    added = _BRIGHTNESS[0] + (_BRIGHTNESS[1] - _BRIGHTNESS[0]) * brightness
+    factor = _SATURATION[0] + (_SATURATION[1] - _SATURATION[0]) * saturation
     image = image / 255.0
     image = tf.cond(
         order < 0.5,
@@ -164,7 +164,3 @@ def _distort_colors(
         lambda: tf.image.adjust_saturation(image, factor) + added,
     )
     return 255.0 * tf.clip_by_value(image, 0.0, 1.0)
-
-
-def _between(bounds: tuple[float, float], draw: tf.Tensor) -> tf.Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * draw

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smh_jax.config.names import check_known
+from smh_jax.config.names import check_choice, check_known
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Manifest, Params, Tensor
 from smh_jax.methods import distributions, modifiers
@@ -304,12 +304,6 @@ class PooledMethod(Method):
             constant = tensor.initial.stddev or 1.0
             leaves[tensor.name] = (modify(weight) * (constant * scale)).astype(tensor.dtype)
         return leaves
-
-
-def check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
-    """Raises ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{field}={value!r} must be one of {', '.join(choices)}")
 
 
 def check_at_least(field: str, value: int, bound: int) -> None:

@@ -44,8 +44,7 @@ def of_run(
 def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
     """The same for a Flax model's collections on disk, which `config` says how to use.
 
-    Raises:
-        ValueError: if the file cannot be read, or is of another model.
+    Raises ValueError if the file cannot be read, or is of another model.
     """
     run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
     collections = params_file.read(path)

@@ -20,9 +20,7 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
     """The latest state of a run as an artifact; the averages of a run that keeps them.
 
     Its pools are those that were trained, of whatever precision: `Artifact.at` rounds them.
-
-    Raises:
-        ValueError: if there is no trained run.
+    Raises ValueError if there is no trained run.
     """
     source = trained.read(workdir)
     config, dataset, model = source.config, source.run.dataset, source.config.model
@@ -86,11 +84,7 @@ def at_every_precision(
 
 
 def dataset_of(artifact: Artifact, data_dir: str | None) -> DataConfig:
-    """The dataset that a model was trained for.
-
-    Raises:
-        ValueError: if the model does not say.
-    """
+    """The dataset that a model was trained for; raises ValueError if the model does not say."""
     content = artifact.provenance.get("config")
     if content is None:
         raise ValueError("the model does not say which dataset it was trained for")

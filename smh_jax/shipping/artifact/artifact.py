@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax import models
+from smh_jax.config.names import check_choice
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.methods.rounding import PRECISIONS, dequantize, quantize
@@ -65,8 +66,7 @@ class Artifact:
         Raises:
             ValueError: for an unknown precision, or if the pools are stored in fewer bits already.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+        check_choice("precision", precision, PRECISIONS)
         if self.precision == precision or "pools" not in self.stored:
             return self
         if self.precision != "float32":
@@ -104,11 +104,7 @@ class Artifact:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The base model.
-
-        Raises:
-            ValueError: if it is not one of this project's.
-        """
+        """The base model; raises ValueError if it is not one of this project's."""
         if self.model is None:
             raise ValueError(
                 "the artifact does not name a model of smh_jax.models: "

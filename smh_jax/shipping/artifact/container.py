@@ -45,9 +45,7 @@ def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], compre
 def read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors and the metadata of what `write` gave.
 
-    Raises:
-        ValueError: if the bytes are not an artifact of this format version, or not all of one, or
-            have been changed.
+    Raises ValueError if the bytes are not all of an artifact of this version, or were changed.
     """
     if data.startswith(_ZSTANDARD_MAGIC):
         data = _decompress(data)

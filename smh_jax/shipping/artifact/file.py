@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from smh_jax import methods
 from smh_jax.config.files import write_bytes
+from smh_jax.config.names import check_choice
 from smh_jax.manifest import Manifest
 from smh_jax.methods.rounding import PRECISIONS
 from smh_jax.shipping.artifact import container, layout
@@ -141,8 +142,7 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         state = _model_state(model, manifest, preprocessing)
     groups = {**method.abstract_variables, "model_state": state}
     stored = layout.unpack(tensors, leaves, groups)
-    if metadata["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={metadata['precision']!r} is unknown")
+    check_choice("precision", metadata["precision"], PRECISIONS)
     return Artifact(
         method=method,
         model_state=stored.pop("model_state"),

@@ -8,6 +8,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from smh_jax.config.names import check_choice
 from smh_jax.shipping import on_the_fly
 from smh_jax.shipping.artifact.artifact import Artifact
 from smh_jax.training.forward import logits_of_params
@@ -24,12 +25,11 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
     Raises:
         ValueError: for another form, or if the base model is not one of this project's.
     """
+    check_choice("form", form, FORMS)
     model_state = dict(artifact.model_state)
     if form == "unpacked":
         unpacked = functools.partial(logits_of_params, artifact.module)
         return lambda both, images: unpacked(*both, images), (artifact.params, model_state)
-    if form != "on_the_fly":
-        raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
     predict = on_the_fly.predict(artifact.module, artifact.method)
 
     def generated(constants: Any, images: jax.Array) -> jax.Array:
@@ -40,10 +40,9 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], An
 
 
 def image_batch(artifact: Artifact) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of its images [batch, height, width, channels], with a symbol for the batch.
+    """Shape [batch, height, width, channels], with a symbol for the batch, and dtype of its images.
 
-    Raises:
-        ValueError: if the artifact does not say.
+    Raises ValueError if the artifact does not say.
     """
     if artifact.preprocessing is None:
         raise ValueError("the artifact does not say the shape of its images")

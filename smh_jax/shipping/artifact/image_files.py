@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from smh_jax.config.names import check_choice
 from smh_jax.data import crops
 
 _MODES = {1: "L", 3: "RGB"}
@@ -39,8 +40,7 @@ class Preprocessing:
                 raise ValueError(f"{field}={values!r} must be {shape[2]} numbers, one per channel")
         if min(self.stddev) <= 0:
             raise ValueError(f"stddev={self.stddev!r} must be above 0")
-        if self.crop not in crops.FAMILIES:
-            raise ValueError(f"crop={self.crop!r} must be one of {', '.join(crops.FAMILIES)}")
+        check_choice("crop", self.crop, crops.FAMILIES)
 
     def load(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, cropped and resized: uint8 [height, width, channels].
