@@ -68,14 +68,16 @@ class MultiHash(PooledMethod):
     def generate(self, pools: jax.Array, part: Part | None = None) -> list[jax.Array]:
         first, last, zero = part or (0, len(self.manifest.hashed), 0)
         tensors = self.manifest.hashed[first:last]
-        starts = [self.manifest.offsets[tensor.name] + zero for tensor in tensors]
+        offsets = self.manifest.offsets
         pieces = cut(pools, list(itertools.chain(*self.pool_sizes)))
         if self.per_layer:
-            return [
-                self._reduce(pieces[self.num_hashes * i :], start, t.size).reshape(t.shape)
-                for i, start, t in zip(range(first, last), starts, tensors, strict=True)
-            ]
-        return tile(self._reduce(pieces, starts[0], sum(t.size for t in tensors)), tensors)
+            weights = (
+                self._reduce(pieces[self.num_hashes * i :], offsets[t.name] + zero, t.size)
+                for i, t in enumerate(tensors, first)
+            )
+            return [w.reshape(t.shape) for w, t in zip(weights, tensors, strict=True)]
+        count = sum(tensor.size for tensor in tensors)
+        return tile(self._reduce(pieces, offsets[tensors[0].name] + zero, count), tensors)
 
     def _reduce(self, pools: Sequence[jax.Array], first: jax.Array | int, count: int) -> jax.Array:
         """Weights `first` to `first + count - 1` from the first K pools."""
