@@ -160,7 +160,7 @@ start() {
 # One line of each worker: 'worker running', 'worker exit CODE', or 'worker gone' after a reboot.
 look() {
     on_all_workers "cd smh_jax
-        if [ -e run.exit ]; then echo worker exit \$(cat run.exit)
+        if [ -s run.exit ]; then echo worker exit \$(cat run.exit)
         elif [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then echo worker running
         else echo worker gone; fi; tail -n 1 run.log"
 }

@@ -52,7 +52,7 @@ mkdir -p .venv/bin
 cat > .venv/bin/python <<'PYTHON'
 #!/usr/bin/env bash
 echo "${PWD##*/} $SETTING $*" >> "$FAKE/runs"
-until [ -e "$FAKE/finish" ]; do sleep 0.05; done
+until [ -s "$FAKE/finish" ]; do sleep 0.05; done
 echo "the last line of the log"
 exit "$(cat "$FAKE/finish")"
 PYTHON

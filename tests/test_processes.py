@@ -187,7 +187,7 @@ def test_a_killed_process_ends_the_other(scenario):
     assert killed == -signal.SIGKILL
     assert survivor not in (0, None)
     errors = ends[0][1]
-    ours = "error: process 0 of 2 cannot go on: another one has ended"
+    ours = "error: process 0 of 2 cannot continue: another one has ended"
     heartbeat = "Terminating process because the JAX distributed service detected fatal errors"
     assert ours in errors or heartbeat in errors, errors[-4000:]
     assert 8 <= scenario.saved < NUM_STEPS
@@ -217,7 +217,7 @@ def test_a_pair_that_has_ended_is_not_repeated(scenario):
 
 def test_a_process_whose_peers_do_not_come(run_python):
     code = (
-        "from smh_jax import processes\n"
+        "from smh_jax.training import processes\n"
         "processes.initialize('localhost:1', 2, 1, connect_seconds=2)\n"
     )
     done = run_python("-c", code, check=False)

@@ -76,9 +76,14 @@ class Builder:
         dtype = np.dtype(dtype)
         if tensor.is_stored:
             return Tensor(tensor.data.astype(dtype), tensor.dims, dtype)
-        floats = (np.float32, ml_dtypes.bfloat16)
-        if tensor.dtype == dtype or (tensor.dtype in floats and dtype in floats):
+        if tensor.dtype == dtype or (tensor.dtype, dtype) == (ml_dtypes.bfloat16, np.float32):
             return tensor._replace(dtype=dtype)
+        if (tensor.dtype, dtype) == (np.float32, ml_dtypes.bfloat16):
+            # Computed in float32, but of the rounded value.
+            rounded = self.graph.node("Cast", self.of(tensor), to=type_of(dtype))
+            return Tensor(
+                self.graph.node("Cast", rounded, to=type_of(np.float32)), tensor.dims, dtype
+            )
         to = type_of(np.float32 if dtype == ml_dtypes.bfloat16 else dtype)
         return Tensor(self.graph.node("Cast", self.of(tensor), to=to), tensor.dims, dtype)
 
