@@ -219,7 +219,7 @@ def test_lifted_layers_are_measured_through_the_whole_model():
 
 
 class Params(nn.Module):
-    """A dense layer called 'a' beside parameters of its own.
+    """A dense layer called 'a' alongside parameters of its own.
 
     Attributes:
         initializers: by the parameters' names; each is called with a key alone.

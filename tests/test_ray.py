@@ -72,7 +72,7 @@ def parent(process: int) -> int:
 class KillWhenItTrains(threading.Thread):
     """Kills the worker of a process of a job once there is a checkpoint.
 
-    The worker, not the run: Ray loses the task, and the run is told to end by its system.
+    The worker, not the run: Ray loses the task, and the system ends the run.
     """
 
     def __init__(self, job, process_id=0):

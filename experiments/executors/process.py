@@ -52,7 +52,7 @@ def start(
     """Starts a process of a job with this interpreter, in the project's root.
 
     The run is locked for as long as the process lives, even if its starter is killed, so that no
-    two processes train in one folder. The process is told to end (SIGTERM) when the calling
+    two processes train in one folder. The process receives SIGTERM when the calling
     thread's process is lost.
 
     Args:

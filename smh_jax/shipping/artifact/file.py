@@ -64,7 +64,7 @@ def decode(data: bytes) -> Artifact:
     try:
         return _assemble(tensors, metadata)
     except Exception as error:
-        # A description that nobody wrote in earnest can lead to whatever there is.
+        # A hostile description can raise any error.
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"its metadata do not fit: {kind}{error}") from error
 
