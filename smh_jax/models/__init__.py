@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from smh_jax.config.names import check_known
+from smh_jax.config.names import check_choice, check_known
 from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
 from smh_jax.models.base import Variant
 from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
@@ -90,8 +90,7 @@ def create(
     options = known | options
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} must be at least 1")
-    if options["dtype"] not in _DTYPES:
-        raise ValueError(f"dtype={options['dtype']!r} must be one of {', '.join(_DTYPES)}")
+    check_choice("dtype", options["dtype"], tuple(_DTYPES))
     for option in ("dropout_rate", "stochastic_depth_rate"):
         if not 0 <= options.get(option, 0) < 1:
             raise ValueError(f"{option}={options[option]} must be at least 0 and below 1")
