@@ -30,9 +30,6 @@ INSTALL_REQUIRES = [
 ONNX_REQUIRES = ["onnx>=1.19"]
 PLOT_REQUIRES = ["matplotlib>=3.9"]
 
-# torchvision's input pipeline, which ours is compared with.
-BENCHMARK_REQUIRES = ["torch>=2.5", "torchvision>=0.20"]
-
 TEST_REQUIRES = [
     *ONNX_REQUIRES,
     *PLOT_REQUIRES,
@@ -56,7 +53,6 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "onnx": ONNX_REQUIRES,
-        "benchmark": BENCHMARK_REQUIRES,
         "plot": PLOT_REQUIRES,
         "ray": ["ray>=2.60"],
         # The compiler for TPUs, which needs none: Linux on x86-64.

@@ -8,7 +8,6 @@ holds. Writes that and tpu_compile.md alongside it; --report writes the report a
 
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -40,16 +39,6 @@ _GIB = 2**30
 _EFFICIENTNET = "configs/imagenet_efficientnet.py"
 # The kinds of row of the paper's Table 1, by the methods' names here.
 _TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
-# The largest of Table 3's targets that is below each variant's size.
-LARGEST = {
-    **dict.fromkeys(("b0", "b1"), 5_000_000),
-    "b2": 7_900_000,
-    **dict.fromkeys(("b3", "b4", "b5", "b6"), 9_300_000),
-}
-# Batches per core from which the largest is predicted, small compared with what fits.
-_PROBES = {"b0": (64, 128), "b1": (64, 128), "b2": (32, 64), "b3": (32, 64)}
-_STEP = 8
-
 Rows = Mapping[str, tpu_compiler.Analysis]
 Compile = Callable[[str, bool], tpu_compiler.Analysis]
 
@@ -98,34 +87,15 @@ FAMILIES = {
 }
 
 
-def predicted_batch(small: tpu_compiler.Analysis, large: tpu_compiler.Analysis) -> int:
-    """The largest batch per core that fits if memory is affine in it; a multiple of 8."""
-    batches = large.batch_per_core - small.batch_per_core
-    each = (large.memory_bytes - small.memory_bytes) / batches
-    spare = large.limit_bytes - large.memory_bytes
-    return int((large.batch_per_core + spare / each) // _STEP) * _STEP
-
-
-def largest_batch(variant: str, target_size: int, compile_step: Compile) -> int:
-    """The batch beyond which, by the last two that were compiled, eight more do not fit.
-
-    Memory need not grow with the batch; where it does not, the search ends.
-    """
-    small, large = (
-        compile_step(at_batch(variant, target_size, batch), True)
-        for batch in _PROBES.get(variant, (8, 16))
+# The largest batch per core that was seen to fit, at the largest of Table 3's targets below the
+# variant's size: looked for along the line through the last two that were compiled.
+LARGEST = {
+    f"{variant.upper()} at {size / 1e6:.1f}M, {batch} images": at_batch(variant, size, batch)
+    for variant, size, batch in (
+        ("b0", 5_000_000, 1392), ("b1", 5_000_000, 792), ("b2", 7_900_000, 424),
+        ("b3", 9_300_000, 168), ("b4", 9_300_000, 80), ("b5", 9_300_000, 40), ("b6", 9_300_000, 24),
     )
-    refused = sys.maxsize
-    while large.memory_bytes > small.memory_bytes:
-        batch = min(predicted_batch(small, large), refused - _STEP)
-        if batch <= large.batch_per_core:
-            break
-        larger = compile_step(at_batch(variant, target_size, batch), True)
-        if larger.fits:
-            small, large = large, larger
-        else:
-            refused = batch
-    return large.batch_per_core
+}  # fmt: skip
 
 
 def compile_all(sections: list[str], compile_step: Compile) -> None:
@@ -142,8 +112,8 @@ def compile_all(sections: list[str], compile_step: Compile) -> None:
         for config in FAMILIES.values():
             compile_step(config, False)
     if "largest" in sections:
-        for variant, target_size in LARGEST.items():
-            largest_batch(variant, target_size, compile_step)
+        for config in LARGEST.values():
+            compile_step(config, True)
 
 
 def report(rows: Rows) -> str:
@@ -164,8 +134,8 @@ def report(rows: Rows) -> str:
         + _table(rows, TABLE3),
         "## Other families\n\n" + _table(rows, FAMILIES),
         "## Largest batch per core that was seen to fit, SMH\n\n"
-        "Looked for along the line through the last two that were compiled. Memory is not quite "
-        "affine in the batch, so that a somewhat larger one may fit.\n\n" + _largest_report(rows),
+        "Memory is not quite affine in the batch, so that a somewhat larger one may fit.\n\n"
+        + _table(rows, LARGEST),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -193,19 +163,6 @@ def _table1_report(rows: Rows) -> str:
         *("M gathered, scattered", "samples/s, estimated", "samples/s, paper's measurement"),
     )
     return markdown.table(headings, lines)
-
-
-def _largest_report(rows: Rows) -> str:
-    """The largest batch of each variant among those compiled."""
-    lines = []
-    for variant, target_size in LARGEST.items():
-        start = f"{efficientnet(variant, target_size)} --config.data.batch_size"
-        fitting = [row for name, row in rows.items() if name.startswith(start) and row.fits]
-        if len(fitting) >= 3:
-            last = max(fitting, key=lambda row: row.batch_per_core)
-            sizes = [f"{last.num_variables:,}", str(last.batch_per_core)]
-            lines.append([f"B{variant[1]}", *sizes, f"~{number(last.memory_bytes, _GIB)}"])
-    return markdown.table(["variant", "variables", "largest batch per core", "memory, GiB"], lines)
 
 
 def main(_: list[str]) -> None:

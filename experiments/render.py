@@ -1,7 +1,5 @@
-"""Results of an experiment as a Markdown page and as CSV."""
+"""Results of an experiment as a Markdown page."""
 
-import csv
-import io
 from collections.abc import Callable
 
 from experiments import markdown
@@ -122,21 +120,3 @@ def accuracy(record: Record) -> str:
     if record.mean is None:
         return "missing"
     return f"{record.mean:.2f}" + ("" if record.stddev is None else f" ± {record.stddev:.2f}")
-
-
-def comma_separated(records: Records) -> str:
-    """One line per run, and one for each row without any."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["row", "series", "model", "seed", "variables", "test_accuracy_percent",
-         "paper_accuracy_percent", "paper_variables"]
-    )  # fmt: skip
-    for record in records:
-        row = record.row
-        theirs = [row.paper.accuracy, row.paper.size] if row.paper else [None, None]
-        for run in record.runs or ({},):
-            percent = f"{100 * run['test_accuracy']:.4f}" if run else None
-            ours = [run.get("seed"), run.get("num_variables"), percent]
-            writer.writerow([row.name, row.series, row.group, *ours, *theirs])
-    return text.getvalue()

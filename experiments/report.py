@@ -1,4 +1,4 @@
-"""Reports an experiment: a Markdown table, CSV and a picture, the paper's numbers alongside ours.
+"""Reports an experiment: a Markdown table and a picture, the paper's numbers alongside ours.
 
     python -m experiments.report table1 --workdir=runs/paper
     python -m experiments.report table1
@@ -44,7 +44,6 @@ def main(argv: list[str]) -> None:
         records.write(experiment, results, path_of(".json"))
     text = render.page(experiment, results)
     write_text(path_of(".md"), text)
-    write_text(path_of(".csv"), render.comma_separated(results))
     plots.save(experiment, results, path_of(""))
     print(text)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import json
-import re
 
 import jax
 import pytest
@@ -373,35 +372,6 @@ def test_the_command_tells_mistakes_in_one_line(run_python):
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.parametrize(
-    ("memory_of", "tried", "largest"),
-    [
-        # Affine in the batch, but for a last step that takes more: 14 GiB besides the state would
-        # hold 112 eighths of a GiB.
-        (lambda batch: 2**30 + batch * 2**27 + (batch >= 112) * 2**30, [32, 64, 112, 104], 104),
-        # More room than was predicted.
-        (lambda batch: 2**30 + min(batch, 64) * 2**27 + max(batch - 64, 0) * 2**26,
-         [32, 64, 112, 160], 160),
-        # What does not grow any more is not pursued.
-        (lambda batch: 2**30 + min(batch, 112) * 2**26, [32, 64, 224, 592], 592),
-    ],
-)  # fmt: skip
-def test_the_largest_batch_is_predicted_then_confirmed(memory_of, tried, largest):
-    compiled = []
-
-    def compile_step(config, memory_only):
-        assert memory_only
-        batch = int(re.search(r"batch_size=(\d+)", config)[1]) // 32
-        compiled.append(batch)
-        memory = memory_of(batch)
-        return dataclasses.replace(
-            ROW, batch_per_core=batch, memory_bytes=memory, fits=memory <= ROW.limit_bytes
-        )
-
-    assert tpu_compile.largest_batch("b2", 5_000_000, compile_step) == largest
-    assert compiled == tried
-
-
 def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
     rows = {
         config: dataclasses.replace(COMPLETE, cycles=cycles)
@@ -423,7 +393,7 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
     [
         *tpu_compile.FAMILIES.values(),
         *(config for _, _, config in tpu_compile.table1()),
-        tpu_compile.at_batch("b6", 9_300_000, 16),
+        *tpu_compile.LARGEST.values(),
     ],
 )
 def test_configs_of_the_benchmark_are_read(config):
