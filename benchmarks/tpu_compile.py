@@ -39,6 +39,7 @@ _GIB = 2**30
 _EFFICIENTNET = "configs/imagenet_efficientnet.py"
 # The kinds of row of the paper's Table 1, by the methods' names here.
 _TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
+
 Rows = Mapping[str, tpu_compiler.Analysis]
 Compile = Callable[[str, bool], tpu_compiler.Analysis]
 

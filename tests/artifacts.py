@@ -18,7 +18,7 @@ IMAGE_SHAPE = (8, 8, 1)
 METHODS = {
     "smh": ("smh", 2500, {}),
     "kronecker": ("smh", 3000, {"layout": "kronecker", "blocks": 2, "scale_per": "channel"}),
-    "bfloat16": ("smh", 2500, {"pool_dtype": "bfloat16", "scale": "fixed", "modifier": "sign"}),
+    "bfloat16": ("smh", 2500, {"scale": "fixed", "modifier": "sign"}),
     "multi_hash": ("multi_hash", 2000, {"num_hashes": 2, "signs": True}),
     "combined": ("combined", 4000, {"parts": ("smh", "multi_hash:num_hashes=2")}),
     "tucker": ("tucker", 3000, {}),

@@ -16,7 +16,6 @@ SHAPE = (1, 8, 8, 1)
 SIZES = (35, 30)
 VARIANTS = {
     "matmul": {"matrix": "square"},
-    "bfloat16": {"pool_dtype": "bfloat16"},
     "rectangular": {"matrix": "rectangular"},
     "kronecker": {"layout": "kronecker"},
     "blocks": {"blocks": 3},

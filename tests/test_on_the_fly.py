@@ -26,7 +26,6 @@ MORE = {
     "smh_blocks_cyclic": ("smh", {"matrix_size": 6, "index": "cyclic", "blocks": 2}),
     "smh_blocks_kronecker": ("smh", {"layout": "kronecker", "blocks": 2}),
     "smh_fixed": ("smh", {"scale": "fixed", "modifier": "sign"}),
-    "smh_bfloat16": ("smh", {"pool_dtype": "bfloat16"}),
     "combined_parts": ("combined", {"parts": ("smh:blocks=2", "multi_hash", "low_rank")}),
 }
 

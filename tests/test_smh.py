@@ -145,26 +145,6 @@ def test_more_entries_than_weights_by_choice():
     assert method.num_hash_pairs == 3
 
 
-def test_pool_dtype():
-    manifest = synthetic_manifest([4000])
-    exact, half = (
-        methods.create("smh", manifest, target_size=1000, pool_dtype=dtype)
-        for dtype in ("float32", "bfloat16")
-    )
-    pools, wide = pools_and_float64(half)
-    assert {x.dtype for x in jax.tree.leaves(pools)} == {jnp.dtype("float32")}
-    weights = generated(half, pools)
-    assert weights.dtype == np.float32
-    # Products of two bfloat16, added up in float32.
-    rounded = as_float64(jax.tree.map(lambda x: x.astype(jnp.bfloat16), pools))
-    np.testing.assert_allclose(
-        weights, (rounded["u"] @ rounded["v"]).ravel()[:4000], rtol=1e-4, atol=1e-5
-    )
-    expected = (wide["u"] @ wide["v"]).ravel()[:4000]
-    np.testing.assert_allclose(generated(exact, pools), expected, rtol=1e-4, atol=1e-5)
-    assert np.abs(weights - expected).max() > 1e-3
-
-
 def test_channel_scales():
     tensors = (
         ("conv", (3, 3, 2, 5)),

@@ -16,7 +16,10 @@ from smh_jax.methods.tensor_train import TensorTrain
 from smh_jax.methods.tucker import Tucker
 
 # Options that are no more, by the one value that runs and artifacts of before may still give.
-_RETIRED = {"precision": "default", "max_rank": 0, "channel_factors": 3}
+_RETIRED = {
+    "precision": "default", "max_rank": 0, "channel_factors": 3, "nuclear_norm": 0.0,
+    "pool_dtype": "float32",
+}  # fmt: skip
 
 __all__ = [
     "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Rounded", "TensorRing",

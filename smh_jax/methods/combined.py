@@ -12,7 +12,7 @@ from smh_jax.config.randomness import purpose_key
 from smh_jax.methods.base import Part, PooledMethod, check_choice, count, default_options, of_name
 
 # Options of methods that are no part's: what they do happens after the parts are combined.
-_OF_THE_WHOLE = ("scale", "scale_per", "modifier", "nuclear_norm")
+_OF_THE_WHOLE = ("scale", "scale_per", "modifier")
 
 
 @dataclasses.dataclass(frozen=True)

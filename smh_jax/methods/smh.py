@@ -37,8 +37,6 @@ class SMH(PooledMethod):
         index: what happens to weights beyond the matrix's entries, where `matrix_size` leaves any:
             'basic' refuses, 'cyclic' begins again with the first entry, 'padding' makes them
             `padding_value` before they are scaled.
-        pool_dtype: 'float32' or 'bfloat16', to which the pools are rounded before they are
-            multiplied. The variables stay float32, so that small updates add up.
     """
 
     layout: str = "matmul"
@@ -47,7 +45,6 @@ class SMH(PooledMethod):
     matrix_size: int = 0
     index: str = "basic"
     padding_value: float = 0.0
-    pool_dtype: str = "float32"
 
     name: ClassVar[str] = "smh"
 
@@ -55,7 +52,6 @@ class SMH(PooledMethod):
         check_choice("layout", self.layout, ("matmul", "kronecker"))
         check_choice("matrix", self.matrix, ("auto", "square", "rectangular"))
         check_choice("index", self.index, ("basic", "cyclic", "padding"))
-        check_choice("pool_dtype", self.pool_dtype, ("float32", "bfloat16"))
         check_at_least("blocks", self.blocks, 1)
         check_at_least("matrix_size", self.matrix_size, 0)
         super().__post_init__()
@@ -220,7 +216,5 @@ class SMH(PooledMethod):
         ]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
-        if self.pool_dtype == "bfloat16":
-            u, v = u.astype(jnp.bfloat16), v.astype(jnp.bfloat16)
         # Products of bfloat16 factors add up in float32.
         return jnp.matmul(u, v, preferred_element_type=jnp.promote_types(u.dtype, jnp.float32))
