@@ -35,8 +35,6 @@ OUTPUT = flags.DEFINE_string(
 
 TOPOLOGY = "v3:4x4"
 _CORES = 32
-_GIB = 2**30
-_EFFICIENTNET = "configs/imagenet_efficientnet.py"
 # The kinds of row of the paper's Table 1, by the methods' names here.
 _TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
 
@@ -46,7 +44,7 @@ Compile = Callable[[str, bool], tpu_compiler.Analysis]
 
 def efficientnet(variant: str, target_size: int, method: str = "smh") -> str:
     """The config, with overrides, of a variant."""
-    config = f"{_EFFICIENTNET}:variant={variant}"
+    config = f"configs/imagenet_efficientnet.py:variant={variant}"
     if method == "dense":
         return f"{config},method=dense"
     if method == "smh":
@@ -155,7 +153,7 @@ def _table1_report(rows: Rows) -> str:
         key = ("table1", "efficientnet_b2", _TABLE1.get(method), target_size)
         speed = paper.find(*key).speed if target_size else None
         speeds = [number(each, digits=0) for each in (row.samples_per_second, speed)]
-        sizes = [f"{row.num_variables:,}", number(row.memory_bytes, _GIB)]
+        sizes = [f"{row.num_variables:,}", number(row.memory_bytes, 2**30)]
         costs = [number(row.all_reduced_bytes, 1e6), number(row.cycles, 1e6)]
         irregular = number(row.irregular, 1e6, 1)
         lines.append([method, *sizes, *costs, number(ratio, digits=3), irregular, *speeds])

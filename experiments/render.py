@@ -107,12 +107,8 @@ def _errors(records: Records) -> str:
     return markdown.table(["tensor", "relative error"], lines, text=(0, 1))
 
 
-_TABLES = {
-    **dict.fromkeys(("curves", "bars", "steps"), _rows),
-    "rates": _rates,
-    "precisions": _precisions,
-    "errors": _errors,
-}
+_TABLES = dict.fromkeys(("curves", "bars", "steps"), _rows)
+_TABLES |= {"rates": _rates, "precisions": _precisions, "errors": _errors}
 
 
 def accuracy(record: Record) -> str:

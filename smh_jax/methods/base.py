@@ -92,7 +92,6 @@ class Method(abc.ABC):
 
     def penalty(self, variables: Variables) -> jax.Array:
         """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
-        del variables
         return jnp.float32(0)
 
     @cached_property
