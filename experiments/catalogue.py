@@ -6,15 +6,15 @@ from experiments import sweep
 from experiments.experiment import Experiment
 from smh_jax.config.names import check_known
 
-SCALES = ("reduced", "paper")
-# The paper's tables and figures, then what is asked at the reduced scale alone.
+SCALES = ("reduced", "standard", "paper")
+# The paper's tables and figures, then what is asked at small scales alone.
 _PAPER = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7")
-_REDUCED = ("tuning", "shipping")
+_SMALL = {"reduced": ("tuning", "shipping"), "standard": ("tuning",), "paper": ()}
 
 
 def names(scale: str = "reduced") -> tuple[str, ...]:
     """The experiments of a scale."""
-    return _PAPER if scale == "paper" else (*_PAPER, *_REDUCED)
+    return (*_PAPER, *_SMALL[scale])
 
 
 def load_argument(argv: list[str], scale: str) -> Experiment:
@@ -34,5 +34,6 @@ def load(name: str, scale: str) -> Experiment:
         return sweep.load(name)
     check_known(f"experiment {name!r}, which is no ablation file (.toml),", name, names())
     if name not in names(scale):
-        raise ValueError(f"--scale={scale} must be 'reduced' for {name}, which is not the paper's")
+        scales = " or ".join(repr(scale) for scale in SCALES if name in names(scale))
+        raise ValueError(f"--scale={scale} must be {scales} for {name}, which is not the paper's")
     return importlib.import_module(f"experiments.tables.{name}").experiment(scale)

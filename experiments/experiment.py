@@ -51,8 +51,8 @@ class Experiment:
 
     Attributes:
         name: such as 'table1'.
-        scale: 'paper', exactly the paper's models and recipes, 'reduced', the same questions at a
-            size that a laptop trains, or 'sweep', an ablation of one's own.
+        scale: 'paper', exactly the paper's models and recipes, 'reduced' or 'standard', the same
+            questions at sizes that a laptop trains, or 'sweep', an ablation of one's own.
         rows: in the order of the report.
         plot: kind of the only view, of all rows, where no `views` are given.
         measure: what the accuracies are of.

@@ -7,6 +7,7 @@ from experiments.answers import answer
 from experiments.experiment import Experiment
 from experiments.records import RATE, Record
 from experiments.tables.kinds import label
+from experiments.tables.small_scale import SMALL_SCALES
 
 Records = tuple[Record, ...]
 
@@ -23,7 +24,7 @@ def page(experiment: Experiment, records: Records) -> str:
             blocks += _lines(answer(claim, records) for claim in experiment.claims)
     rows = [record.row for record in records]
     blocks += _lines(dict.fromkeys(f"{label(row.series)}: {row.note}" for row in rows if row.note))
-    if experiment.scale == "reduced" and any(row.paper for row in rows):
+    if experiment.scale in SMALL_SCALES and any(row.paper for row in rows):
         blocks.append(
             "The paper's accuracies are of the rows that these stand for: other models and images."
         )

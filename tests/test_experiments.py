@@ -20,7 +20,8 @@ from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, split
 from experiments.row import Row
-from experiments.tables import reduced
+from experiments.tables import small_scale
+from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
 from smh_jax import data, methods, models
 from smh_jax.config.config_files import read_config
@@ -124,7 +125,7 @@ def test_every_row_resolves(name, scale):
 
 def test_nothing_is_chosen_on_the_test_set():
     splits = set()
-    for row in catalogue.load("tuning", "reduced").rows:
+    for row in (r for s in ("reduced", "standard") for r in catalogue.load("tuning", s).rows):
         splits.add((row.read_config(0).data.train_split, row.read_config(0).data.eval_split))
     assert splits == {("train[:50000]", "train[50000:]")}
     experiment = catalogue.load("shipping", "reduced")
@@ -391,10 +392,11 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
-    assert reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
+    assert small_scale.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
     with pytest.raises(ValueError, match=r"of smh, 0\.8, is at the edge"):
-        reduced.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
-    assert set(reduced.rates()) == {row.series for row in catalogue.load("tuning", "reduced").rows}
+        small_scale.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.8: 0.8})
+    kinds = {row.series for row in catalogue.load("tuning", "reduced").rows}
+    assert set(REDUCED.rates()) == kinds == set(STANDARD.rates())
 
 
 class TestReport:

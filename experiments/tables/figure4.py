@@ -3,7 +3,8 @@
 from experiments import paper
 from experiments.experiment import Experiment
 from experiments.row import Row
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
+from experiments.tables.small_scale import DENSE_SIZES, SMALL_SCALES
 
 # By size: the small EfficientNet that has it, and those that are compressed to it.
 TARGETS = {
@@ -14,14 +15,14 @@ TARGETS = {
 
 
 def experiment(scale: str) -> Experiment:
-    """EfficientNet-B1 to B6 at the sizes of B0 to B2; reduced: ResNet-14 to 26 at ResNet-8's."""
+    """EfficientNet-B1 to B6 at the sizes of B0 to B2; else ResNet-14 to 26 at ResNet-8's."""
     if scale == "paper":
         rows = _paper()
     else:
-        size = reduced.DENSE_SIZES[8]
+        row, size = SMALL_SCALES[scale].row, DENSE_SIZES[8]
         rows = (
-            reduced.row("dense", series="ResNet-8, dense"),
-            *(reduced.row("smh", series=f"ResNet-{n}", depth=n, size=size) for n in (14, 20, 26)),
+            row("dense", depth=8, series="ResNet-8, dense"),
+            *(row("smh", series=f"ResNet-{n}", depth=n, size=size) for n in (14, 20, 26)),
         )
     return Experiment(
         "figure4",

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 
 from experiments.experiment import Experiment
 from experiments.row import Row
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
+from experiments.tables.small_scale import SMALL_SCALES
 
 # No numbers can be read out of the paper's figure. These are the usual multipliers, and SMH at the
 # sizes that they give: (width, its variables, resolution of equal multiply-adds). The paper's label
@@ -17,7 +18,7 @@ POINTS = {
 
 
 def experiment(scale: str) -> Experiment:
-    """MobileNetV2 and V3 (large) on ImageNet; reduced: ResNet-8."""
+    """MobileNetV2 and V3 (large) on ImageNet; else a small ResNet."""
     rows = []
     if scale == "paper":
         for model, points in POINTS.items():
@@ -25,10 +26,11 @@ def experiment(scale: str) -> Experiment:
             names = (f"{model}, {name}" for name in ("dense", "SMH", "width", "width + resolution"))
             rows += _rows(row, points, names)
     else:
-        sizes = (reduced.QUARTER, reduced.HALF)
-        points = [(reduced.WIDTHS[8, size], size, reduced.RESOLUTIONS[size]) for size in sizes]
+        small = SMALL_SCALES[scale]
+        sizes, widths = (small.quarter, small.half), small.widths
+        points = [(widths[small.depth, size], size, small.resolutions[size]) for size in sizes]
         names = ("dense", "smh", "width_multiplier", "width_and_resolution")
-        rows += _rows(reduced.row, points, names)
+        rows += _rows(small.row, points, names)
     return Experiment(
         "figure5",
         scale,

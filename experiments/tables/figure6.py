@@ -12,7 +12,8 @@ from typing import Any
 from experiments import paper
 from experiments.experiment import Claim, Experiment
 from experiments.row import Row
-from experiments.tables import kinds, reduced
+from experiments.tables import kinds
+from experiments.tables.small_scale import SMALL_SCALES, SmallScale
 
 # On CIFAR-10: multipliers whose sizes come within 1% of those read out of the figure.
 WIDTHS = {7_600: 0.125, 29_400: 0.25, 65_500: 0.375, 115_800: 0.5}
@@ -22,14 +23,14 @@ DECOMPOSITIONS = {
 }  # fmt: skip
 LIKE_FOR_LIKE = {"series": "smh_like_for_like", "hashed": "conv"}
 KRONECKER = {"method.options.layout": "kronecker"}
-REDUCED_METHODS = (
+SMALL_METHODS = (
     "smh", "width_multiplier", "low_rank", "tucker", "tensor_train", "tensor_ring",
 )  # fmt: skip
 
 
 def experiment(scale: str) -> Experiment:
-    """ResNet-32 on CIFAR-10; reduced: ResNet-8 on Fashion-MNIST at 10% and 25%, SMH also at 50%."""
-    rows, claims = (_paper(), ()) if scale == "paper" else _reduced()
+    """ResNet-32 on CIFAR-10; else a ResNet on Fashion-MNIST at 10% and 25%, SMH also at 50%."""
+    rows, claims = (_paper(), ()) if scale == "paper" else _small(SMALL_SCALES[scale])
     return Experiment(
         "figure6",
         scale,
@@ -69,15 +70,13 @@ def _paper() -> tuple[Row, ...]:
     )
 
 
-def _reduced() -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
-    dense = reduced.row("dense")
+def _small(scale: SmallScale) -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
+    dense = scale.row("dense")
     rows, within, better = [dense], [], []
-    for share, margin, size in (("10%", 3.0, reduced.TENTH), ("25%", 0.4, reduced.QUARTER)):
+    for share, margin, size in (("10%", 3.0, scale.tenth), ("25%", 0.4, scale.quarter)):
         compressed = [
-            reduced.row(kind, width=reduced.WIDTHS[8, size])
-            if kind == "width_multiplier"
-            else reduced.row(kind, size=size)
-            for kind in REDUCED_METHODS
+            scale.narrow_row(size) if kind == "width_multiplier" else scale.row(kind, size=size)
+            for kind in SMALL_METHODS
         ]
         smh, *others = compressed
         text = f"At {share} SMH is within {margin} points of dense"
@@ -86,7 +85,7 @@ def _reduced() -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
             Claim(f"At {share} SMH is better than {kinds.label(row.series)}", smh.name, row.name)
             for row in others
         ]
-        name = f"resnet8-smh_like_for_like-{size}"
+        name = f"resnet{scale.depth}-smh_like_for_like-{size}"
         fields = {"name": name, "overrides": KRONECKER, **LIKE_FOR_LIKE}
-        rows += [*compressed, reduced.row("smh", size=size, **fields)]
-    return (*rows, reduced.row("smh", size=reduced.HALF)), (*within, *better)
+        rows += [*compressed, scale.row("smh", size=size, **fields)]
+    return (*rows, scale.row("smh", size=scale.half)), (*within, *better)

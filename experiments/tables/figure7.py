@@ -1,7 +1,8 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
 from experiments.experiment import Claim, Experiment
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
+from experiments.tables.small_scale import SMALL_SCALES
 
 _HASHED = (
     {"series": "all weights", "hashed": "all"},
@@ -10,14 +11,15 @@ _HASHED = (
 
 
 def experiment(scale: str) -> Experiment:
-    """EfficientNet-B1 to B5 at the size of B0; reduced: ResNet-8, 14 and 20 at 25% of ResNet-8."""
+    """EfficientNet-B1 to B5 at the size of B0; else ResNets at 25% of the smallest."""
     if scale == "paper":
         # The bars of the figure cannot be read to a point of accuracy; no number of them is kept.
         models = [f"efficientnet_b{variant}" for variant in range(1, 6)]
         pairs = [[imagenet.row(m, "smh", size=5_000_000, **h) for h in _HASHED] for m in models]
     else:
-        fields = [{"size": reduced.QUARTER, "depth": depth} for depth in (8, 14, 20)]
-        pairs = [[reduced.row("smh", **model, **h) for h in _HASHED] for model in fields]
+        small = SMALL_SCALES[scale]
+        fields = [{"size": small.quarter, "depth": depth} for depth in small.depths]
+        pairs = [[small.row("smh", **model, **h) for h in _HASHED] for model in fields]
     return Experiment(
         "figure7",
         scale,

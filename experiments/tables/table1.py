@@ -2,15 +2,16 @@
 
 from experiments import paper
 from experiments.experiment import Claim, Experiment
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
 from experiments.tables.kinds import label
+from experiments.tables.small_scale import SMALL_SCALES
 
 KINDS = ("smh", "hash_1", "hash_2", "hash_10")
 PAPER_SIZES = (5_300_000, 7_900_000)
 
 
 def experiment(scale: str) -> Experiment:
-    """The paper's EfficientNet-B2 at the sizes of B0 and B1; reduced: ResNet-8 at 10% and 25%."""
+    """The paper's EfficientNet-B2 at the sizes of B0 and B1; else a ResNet at 10% and 25%."""
     model, note = "efficientnet_b2", "speed: training, all of a TPU v3 slice of topology 4x4"
     if scale == "paper":
         sizes, dense = PAPER_SIZES, ()
@@ -20,9 +21,10 @@ def experiment(scale: str) -> Experiment:
             for kind in KINDS
         }
     else:
-        sizes, dense = (reduced.TENTH, reduced.QUARTER), (reduced.row("dense"),)
+        small = SMALL_SCALES[scale]
+        sizes, dense = (small.tenth, small.quarter), (small.row("dense"),)
         rows = {
-            (kind, size): reduced.row(kind, size=size, paper=paper.find("table1", model, kind, at))
+            (kind, size): small.row(kind, size=size, paper=paper.find("table1", model, kind, at))
             for size, at in zip(sizes, PAPER_SIZES, strict=True)
             for kind in KINDS
         }

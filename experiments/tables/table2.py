@@ -3,11 +3,12 @@
 import functools
 
 from experiments.experiment import Experiment
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
+from experiments.tables.small_scale import DENSE_SIZES, SMALL_SCALES
 
 
 def experiment(scale: str) -> Experiment:
-    """EfficientNet-B4 and B5 against B0 and B1; reduced: ResNet-14 and 20 against 8 and 14."""
+    """EfficientNet-B4 and B5 against B0 and B1; else ResNet-14 and 20 against 8 and 14."""
     if scale == "paper":
         row = functools.partial(imagenet.row, table="table2")
         rows = (
@@ -18,12 +19,12 @@ def experiment(scale: str) -> Experiment:
         )
     else:
         # The same shares of the small model's size as the paper's: 2M of 5.3M, 3M of 5.3M.
-        small = reduced.DENSE_SIZES[8]
+        row, size = SMALL_SCALES[scale].row, DENSE_SIZES[8]
         rows = (
-            reduced.row("dense"),
-            reduced.row("smh", depth=14, size=round(small * 2 / 5.3)),
-            reduced.row("smh", depth=20, size=round(small * 3 / 5.3)),
-            reduced.row("dense", depth=14),
+            row("dense", depth=8),
+            row("smh", depth=14, size=round(size * 2 / 5.3)),
+            row("smh", depth=20, size=round(size * 3 / 5.3)),
+            row("dense", depth=14),
         )
     return Experiment(
         "table2",

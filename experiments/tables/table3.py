@@ -1,9 +1,12 @@
 """Table 3: a learnable scale per layer against a fixed one."""
 
+import functools
+
 from experiments import paper
 from experiments.experiment import Claim, Experiment
 from experiments.row import Row
-from experiments.tables import imagenet, reduced
+from experiments.tables import imagenet
+from experiments.tables.small_scale import SMALL_SCALES, SmallScale
 
 # Sizes in the order of the paper's table, which has 15 rows where its text says 16.
 TARGETS = {
@@ -18,11 +21,13 @@ _SCALES = {"smh_fixed_scale": "fixed", "smh": "learnable"}
 
 
 def experiment(scale: str) -> Experiment:
-    """EfficientNet-B0 to B4 at the paper's sizes; reduced: ResNet-8, 14 and 20 at two sizes."""
+    """EfficientNet-B0 to B4 at the paper's sizes; else ResNets at two sizes."""
     if scale == "paper":
         row, sizes = _paper_row, TARGETS
     else:
-        row, sizes = _reduced_row, dict.fromkeys((8, 14, 20), (reduced.TENTH, reduced.QUARTER))
+        small = SMALL_SCALES[scale]
+        row = functools.partial(_small_row, small)
+        sizes = dict.fromkeys(small.depths, (small.tenth, small.quarter))
     settings = [(model, size) for model, model_sizes in sizes.items() for size in model_sizes]
     pairs = {size: [row(*size, kind) for kind in _SCALES] for size in settings}
     return Experiment(
@@ -49,5 +54,5 @@ def _paper_row(model: str, size: int, kind: str) -> Row:
     return imagenet.row(model, kind, size=size, series=series, paper=number)
 
 
-def _reduced_row(depth: int, size: int, kind: str) -> Row:
-    return reduced.row(kind, series=f"ResNet-{depth}, {_SCALES[kind]}", depth=depth, size=size)
+def _small_row(scale: SmallScale, depth: int, size: int, kind: str) -> Row:
+    return scale.row(kind, series=f"ResNet-{depth}, {_SCALES[kind]}", depth=depth, size=size)
