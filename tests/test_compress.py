@@ -5,8 +5,10 @@ import functools
 import flax.linen as nn
 import flax.serialization
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import optax
 import orbax.checkpoint as ocp
 import pytest
@@ -17,6 +19,7 @@ from sklearn import datasets
 import smh_jax
 from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
+from smh_jax.shipping import onnx, stablehlo
 from smh_jax.training import losses, optim
 from tests.small import TwoLayers
 
@@ -65,7 +68,10 @@ def tagger():
     tokens = jnp.arange(12, dtype=jnp.int32).reshape(2, 6)
     weights = jax.ShapeDtypeStruct((2, 6), jnp.float32)
     compressed = smh_jax.compress(
-        Tagger(), tokens, target_size=900, example_kwargs={"weights": weights, "deterministic": True}
+        Tagger(),
+        tokens,
+        target_size=900,
+        example_kwargs={"weights": weights, "deterministic": True},
     )
     rngs = {"params": KEY, "dropout": jax.random.key(1)}
     return compressed, tokens, compressed.init(rngs, tokens, deterministic=False)
@@ -200,3 +206,214 @@ def test_checkpoints(tmp_path):
         checkpointer.save(tmp_path / "state", state)
         checkpointer.wait_until_finished()
         assert_same(checkpointer.restore(tmp_path / "state", state).params, state.params)
+
+
+@pytest.mark.parametrize("decay_on", ["variables", "weights"])
+def test_the_optimizer_moves_as_the_trainer_does(decay_on):
+    compressed, collections = two_layers()
+    method, variables = compressed.method, collections["params"]
+    fields = {
+        "pool_rate": 2.0,
+        "scale_rate": 0.1,
+        "clip_norm": 0.5,
+        "weight_decay": 0.03,
+        "weight_decay_on": decay_on,
+        "weight_decay_exclude": "dense/kernel" if decay_on == "weights" else "",
+    }
+    config = OptimizerConfig(name="momentum", **fields)
+    schedule = optax.linear_schedule(0.1, 0.2, 3)
+    trainer = optim.create(config, schedule)
+    ours = smh_jax.optimizer(compressed, optax.sgd(schedule, momentum=0.9), **fields)
+    penalty = jax.grad(lambda v: losses.regularization(v, method.materialize(v), method, config))
+    theirs, expected = variables, variables
+    states = ours.init(variables), trainer.init(variables)
+    gradient = jax.tree.map(jnp.ones_like, variables)
+    for _ in range(2):
+        updates, ours_state = ours.update(gradient, states[0], theirs)
+        total = optax.tree.add(gradient, penalty(expected))
+        wanted, trainer_state = trainer.update(total, states[1], expected)
+        assert_same(updates, wanted)
+        states = ours_state, trainer_state
+        theirs, expected = (
+            optax.apply_updates(theirs, updates), optax.apply_updates(expected, wanted)
+        )  # fmt: skip
+
+
+def test_a_function_of_a_key():
+    """As Haiku's `init`, or Equinox's modules, filtered."""
+
+    def init(key, width):
+        first, *others = jax.random.split(key, 3)
+        return {
+            "z": {"w": jax.nn.initializers.he_uniform()(first, (20, width))},
+            "layers": [0.1 * jax.random.normal(key, (width, width)) for key in others],
+            "steps": jnp.arange(3),
+            "phase": jnp.ones(2, jnp.complex64),
+        }
+
+    manifest = Manifest.from_init(init, 30)
+    assert [t.name for t in manifest.tensors] == ["z/w", "layers/0", "layers/1", "steps", "phase"]
+    assert {t.name: t.reason for t in manifest.stored} == {
+        "steps": "int32 is not a real floating-point dtype",
+        "phase": "complex64 is not a real floating-point dtype",
+    }
+    assert manifest.hashed[1].initial.stddev == pytest.approx(0.1, rel=0.01)
+    params = init(KEY, 30)
+    method = methods.create("smh", manifest, target_size=1000)
+    weights = method.materialize(method.init(KEY, params))
+    filled = manifest.fill(params, weights)
+    assert jax.tree.structure(filled) == jax.tree.structure(params)
+    np.testing.assert_array_equal(filled["layers"][1], weights["layers"]["1"])
+    np.testing.assert_array_equal(filled["steps"], params["steps"])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "the model has no trainable tensor"),
+        ({"a": {"f": jnp.sin}}, "the model has a/f = .*, which is not an array"),
+        ({"a": {"n": jnp.arange(3)}}, "has to be stored .a/n: int32 is not a real"),
+        ({"a": jnp.ones(3, jnp.complex64)}, "has to be stored .a: complex64 is not a real"),
+    ],
+)
+def test_what_cannot_be_compressed_is_named(params, message):
+    with pytest.raises(ValueError, match=message):
+        methods.create("smh", Manifest.from_init(lambda key: params), target_size=2)
+
+
+def test_a_model_of_ones_own_is_shipped(tmp_path):
+    kwargs, (batch,) = {"train": False}, jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.float32)
+    compressed = smh_jax.compress(TwoLayers(), images, target_size=200, example_kwargs=kwargs)
+    collections = compressed.init(KEY, IMAGES, train=False)
+    expected = compressed.apply(collections, IMAGES, train=False)
+    path = tmp_path / "mine.smh"
+    smh_jax.save(path, smh_jax.Artifact.of(compressed, collections))
+    with pytest.raises(ValueError, match="load it with model="):
+        smh_jax.load(path).logits(IMAGES)
+    other = smh_jax.compress(TwoLayers(9), IMAGES, target_size=200, example_kwargs=kwargs)
+    with pytest.raises(ValueError, match="other tensors than those of Compressed"):
+        smh_jax.load(path, model=other)
+    artifact = smh_jax.load(path, model=compressed)
+    assert_same(artifact.logits(IMAGES), expected, 1e-5)
+    program = jax.export.deserialize(bytearray(stablehlo.export(artifact)))
+    assert_same(program.call(IMAGES), expected, 1e-5)
+    session = onnxruntime.InferenceSession(onnx.export(artifact))
+    (logits,) = session.run(["logits"], {"input0": np.asarray(IMAGES)})
+    np.testing.assert_allclose(logits, expected, 1e-4, 1e-5)
+
+
+def test_tokens_are_shipped(tmp_path):
+    compressed, tokens, collections = tagger()
+    artifact = smh_jax.Artifact.of(compressed, collections)
+    smh_jax.save(tmp_path / "tagger.smh", artifact, precision="int8")
+    artifact = smh_jax.load(tmp_path / "tagger.smh", model=compressed)
+    weights = jnp.linspace(-1.0, 1.0, 12).reshape(2, 6)
+    expected = compressed.apply({"params": artifact.variables}, tokens, weights, deterministic=True)
+    assert_same(artifact.logits(tokens, weights), expected, 1e-5)
+    for form in ("on_the_fly", "unpacked"):
+        program = jax.export.deserialize(bytearray(stablehlo.export(artifact, form)))
+        assert_same(program.call(tokens, weights), expected, 1e-4)
+    session = onnxruntime.InferenceSession(onnx.export(artifact))
+    inputs = {"input0": np.asarray(tokens), "weights": np.asarray(weights)}
+    (scores,) = session.run(["scores"], inputs)
+    np.testing.assert_allclose(scores, expected["scores"], 1e-3, 1e-4)
+
+
+# What follows is google/flax's examples/mnist/train.py, without its reading and writing of files.
+class CNN(nnx.Module):
+    """A simple CNN model."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.conv1 = nnx.Conv(1, 32, kernel_size=(3, 3), rngs=rngs)
+        self.batch_norm1 = nnx.BatchNorm(32, rngs=rngs)
+        self.dropout1 = nnx.Dropout(rate=0.025)
+        self.conv2 = nnx.Conv(32, 64, kernel_size=(3, 3), rngs=rngs)
+        self.batch_norm2 = nnx.BatchNorm(64, rngs=rngs)
+        self.avg_pool = functools.partial(nnx.avg_pool, window_shape=(2, 2), strides=(2, 2))
+        self.linear1 = nnx.Linear(256, 256, rngs=rngs)  # 3136 for images of 28 x 28
+        self.dropout2 = nnx.Dropout(rate=0.025)
+        self.linear2 = nnx.Linear(256, 10, rngs=rngs)
+
+    def __call__(self, x, rngs: nnx.Rngs):
+        x = self.avg_pool(nnx.relu(self.batch_norm1(self.dropout1(self.conv1(x), rngs=rngs))))
+        x = self.avg_pool(nnx.relu(self.batch_norm2(self.conv2(x))))
+        x = x.reshape(x.shape[0], -1)  # flatten
+        x = nnx.relu(self.dropout2(self.linear1(x), rngs=rngs))
+        return self.linear2(x)
+
+
+def loss_fn(model: CNN, batch, rngs):
+    logits = model(batch["image"], rngs)
+    loss = optax.softmax_cross_entropy_with_integer_labels(
+        logits=logits, labels=batch["label"]
+    ).mean()
+    return loss, logits
+
+
+@nnx.jit
+def train_step(model: CNN, optimizer: nnx.Optimizer, metrics: nnx.MultiMetric, batch, rngs):
+    """Train for a single step."""
+    grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+    (loss, logits), grads = grad_fn(model, batch, rngs)
+    metrics.update(loss=loss, logits=logits, labels=batch["label"])  # In-place updates.
+    optimizer.update(model, grads)  # In-place updates.
+
+
+@nnx.jit
+def eval_step(model: CNN, metrics: nnx.MultiMetric, batch):
+    loss, logits = loss_fn(model, batch, None)
+    metrics.update(loss=loss, logits=logits, labels=batch["label"])  # In-place updates.
+
+
+def train_and_evaluate(model, tx, train_ds, test_ds, num_epochs):
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    metrics = nnx.MultiMetric(
+        accuracy=nnx.metrics.Accuracy(),
+        loss=nnx.metrics.Average("loss"),
+    )
+    rngs = nnx.Rngs(0)
+
+    for _ in range(1, num_epochs + 1):
+        model.train()  # Switch to train mode
+
+        for batch in train_ds:
+            train_step(model, optimizer, metrics, batch, rngs)
+        metrics.reset()  # Reset the metrics for the test set.
+
+        # Compute the metrics on the test set after each training epoch.
+        model.eval()  # Switch to eval mode
+        for batch in test_ds:
+            eval_step(model, metrics, batch)
+
+        eval_metrics = metrics.compute()
+        metrics.reset()  # Reset the metrics for the next training epoch.
+    return eval_metrics
+
+
+@functools.cache
+def digits(batch_size=32):
+    """Batches of scikit-learn's handwritten digits: 1,280 to train and 480 to test."""
+    loaded = datasets.load_digits()
+    images = (loaded.images[..., None] / 16).astype(np.float32)
+    batches = [
+        {"image": images[i : i + batch_size], "label": loaded.target[i : i + batch_size]}
+        for i in range(0, len(images) - batch_size + 1, batch_size)
+    ]
+    return batches[:40], batches[40:55]
+
+
+def test_the_mnist_example_of_flax():
+    model = smh_jax.compress(CNN(rngs=nnx.Rngs(0)), target_size=10_000)
+    assert sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))) == model.num_variables
+    assert 9_000 < model.num_variables <= 10_000
+    assert repr(model).startswith("Compressed(CNN, smh: ")
+    tx = smh_jax.optimizer(model, optax.sgd(0.1, 0.9))
+    metrics = train_and_evaluate(model, tx, *digits(), num_epochs=2)
+    assert metrics["accuracy"] > 0.6  # chance is 0.1
+    # The statistics of batch norm have moved, and go with the dense model.
+    dense = model.dense()
+    assert isinstance(dense, CNN)
+    assert not np.allclose(dense.batch_norm2.mean.get_value(), 0)
+    images = digits()[1][0]["image"]
+    np.testing.assert_allclose(dense(images, None), model(images, None), 1e-4, 1e-4)

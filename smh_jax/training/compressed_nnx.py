@@ -42,10 +42,9 @@ class Compressed(Described, nnx.Module):
 
     def dense(self) -> nnx.Module:
         """The module itself with its generated weights; the rest of its state is shared."""
-        variables = {
-            group: jax.tree.map(lambda x: x, nnx.pure(getattr(self, group)))
-            for group in self.groups
-        }
+        leaves = jax.tree.leaves({group: getattr(self, group) for group in self.groups})
+        structure = jax.tree.structure(self.method.abstract_variables)
+        variables = jax.tree.unflatten(structure, leaves)
         weights = self.method.manifest.leaves(self.method.materialize(variables))
         model = nnx.merge(*nnx.split(self.base))
         for path in self.paths:
