@@ -320,7 +320,78 @@ def test_tokens_are_shipped(tmp_path):
     np.testing.assert_allclose(scores, expected["scores"], 1e-3, 1e-4)
 
 
-# What follows is google/flax's examples/mnist/train.py, without its reading and writing of files.
+@functools.cache
+def digits(batch_size=32):
+    """Batches of scikit-learn's handwritten digits: 1,280 to train and 480 to test."""
+    loaded = datasets.load_digits()
+    images = (loaded.images[..., None] / 16).astype(np.float32)
+    batches = [
+        {"image": images[i : i + batch_size], "label": loaded.target[i : i + batch_size]}
+        for i in range(0, len(images) - batch_size + 1, batch_size)
+    ]
+    return batches[:40], batches[40:55]
+
+
+# What follows is the loop of google/flax's MNIST example as it was for Linen modules.
+class LinenCNN(nn.Module):
+    """A simple CNN model."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(features=32, kernel_size=(3, 3))(x)
+        x = nn.relu(x)
+        x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+        x = nn.Conv(features=64, kernel_size=(3, 3))(x)
+        x = nn.relu(x)
+        x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+        x = x.reshape((x.shape[0], -1))  # flatten
+        x = nn.Dense(features=256)(x)
+        x = nn.relu(x)
+        return nn.Dense(features=10)(x)
+
+
+@jax.jit
+def apply_model(state, images, labels):
+    """Computes gradients, loss and accuracy for a single batch."""
+
+    def loss_fn(params):
+        logits = state.apply_fn({"params": params}, images)
+        one_hot = jax.nn.one_hot(labels, 10)
+        loss = jnp.mean(optax.softmax_cross_entropy(logits=logits, labels=one_hot))
+        return loss, logits
+
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, logits), grads = grad_fn(state.params)
+    accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
+    return grads, loss, accuracy
+
+
+@jax.jit
+def update_model(state, grads):
+    return state.apply_gradients(grads=grads)
+
+
+def create_train_state(rng, cnn, tx):
+    params = cnn.init(rng, jnp.ones([1, 8, 8, 1]))["params"]
+    return TrainState.create(apply_fn=cnn.apply, params=params, tx=tx)
+
+
+def train_linen(cnn, tx, train_ds, test_ds, num_epochs):
+    state = create_train_state(jax.random.key(0), cnn, tx)
+    for _ in range(1, num_epochs + 1):
+        for batch in train_ds:
+            grads, _, _ = apply_model(state, batch["image"], batch["label"])
+            state = update_model(state, grads)
+    return np.mean([apply_model(state, b["image"], b["label"])[2] for b in test_ds])
+
+
+def test_the_mnist_example_of_flax_for_linen_modules():
+    model = smh_jax.compress(LinenCNN(), jnp.ones([1, 8, 8, 1]), target_size=10_000)
+    tx = smh_jax.optimizer(model, optax.sgd(0.2, 0.9))
+    assert train_linen(model, tx, *digits(), num_epochs=2) > 0.8
+
+
+# What follows is google/flax's examples/mnist/train.py, but for its reading and writing of files.
 class CNN(nnx.Module):
     """A simple CNN model."""
 
@@ -389,18 +460,6 @@ def train_and_evaluate(model, tx, train_ds, test_ds, num_epochs):
         eval_metrics = metrics.compute()
         metrics.reset()  # Reset the metrics for the next training epoch.
     return eval_metrics
-
-
-@functools.cache
-def digits(batch_size=32):
-    """Batches of scikit-learn's handwritten digits: 1,280 to train and 480 to test."""
-    loaded = datasets.load_digits()
-    images = (loaded.images[..., None] / 16).astype(np.float32)
-    batches = [
-        {"image": images[i : i + batch_size], "label": loaded.target[i : i + batch_size]}
-        for i in range(0, len(images) - batch_size + 1, batch_size)
-    ]
-    return batches[:40], batches[40:55]
 
 
 def test_the_mnist_example_of_flax():
