@@ -2,8 +2,8 @@
 
 from smh_jax import methods, models
 from smh_jax.manifest import Manifest
-from smh_jax.shipping import artifact
+from smh_jax.shipping import artifact, pretrained
 from smh_jax.shipping.artifact import Artifact, load, save
 
-__all__ = ["Artifact", "Manifest", "artifact", "load", "methods", "models", "save"]
+__all__ = ["Artifact", "Manifest", "artifact", "load", "methods", "models", "pretrained", "save"]
 __version__ = "0.1.0"
