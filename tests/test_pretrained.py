@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_named(resnet_file, tmp_path):
     changed = {n: x for n, x in tensors.items() if n != "bn1.bias"} | {"extra": np.zeros(2)}
     changed["conv1.bias"] = np.zeros(3, np.float32)
     safetensors.numpy.save_file(changed, tmp_path / "changed.safetensors")
-    with pytest.raises(ValueError, match="bn1.bias .*missing.*bias.* no place.*extra .*not of"):
+    with pytest.raises(ValueError, match=r"bn1.bias .*missing.*bias.* no place.*extra .*not of"):
         pretrained.load("resnet18", tmp_path / "changed.safetensors")
 
 
