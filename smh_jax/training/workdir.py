@@ -5,6 +5,7 @@ metrics.jsonl   one row per log step  events.*        the same for TensorBoard
 checkpoints/    the state             result.json     the end: accuracy, counts, seconds
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from absl import logging
 from etils import epath
 
 from smh_jax import config as configs
+from smh_jax import methods, models
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import write_json, write_text
@@ -45,7 +47,8 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        changed = configs.changes_on_resume(read_run_config(path), config)
+        there, here = _with_all_options(read_run_config(path)), _with_all_options(config)
+        changed = configs.changes_on_resume(there, here)
         if changed:
             listed = "; ".join(
                 f"{name}: {old!r} there, {new!r} here" for name, (old, new) in changed.items()
@@ -101,6 +104,19 @@ class Workdir:
         if path.exists():
             _keep(path)
         write_json(path, result)
+
+
+def _with_all_options(config: Config) -> Config:
+    """The same run, whose options may have been fewer or more when it began."""
+    model, method = config.model, config.method
+    options = models.default_options(model.name) | model.options
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(model, options=options),
+        method=dataclasses.replace(
+            method, options=methods.all_options(method.name, method.options)
+        ),
+    )
 
 
 def _keep(path: epath.Path) -> None:
