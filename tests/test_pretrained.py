@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_named(resnet_file, tmp_path):
     assert smh_jax.pretrained.load("resnet18", path)["params"]["classifier"]["bias"].size == 7
     cases = (
         ("resnet18", {"num_classes": 10}, r"fc.weight gives \(512, 7\) where .* is \(512, 10\)"),
-        ("resnet50", {}, "layer1.0.conv3.weight .*missing.*fits model resnet18"),
+        ("resnet50", {}, r"layer1.0.bn3.running_mean .*missing.*fits model resnet18"),
         ("resnet18", {"stride_on_3x3": False}, "options that are right are .*stride_on_3x3=True"),
         ("cifar_resnet20", {}, "in none of the libraries.*resnet18"),
         ("resnet_18", {}, "did you mean resnet18"),

@@ -74,8 +74,8 @@ def load(
 
     Raises:
         ValueError: if the file cannot be read, has tensors that do not fit (they are named, and the
-            models that would fit), or is of models that compute something else than one with these
-            options (the right ones are named).
+            models of the family that would fit), or is of models that compute something else than
+            one with these options (the right ones are named).
     """
     options = models.default_options(model_name) | options
     known = layouts.of_model(model_name)
@@ -87,7 +87,9 @@ def load(
     tensors = readers.read(path)
     fit = _fit(model_name, tensors, num_classes, options)
     if fit.problems:
-        others = [name for name in models.names() if name != model_name and _fits(name, tensors)]
+        # Of the family: to build every model would take a minute.
+        family = [name for name in models.names() if layouts.of_model(name) is known]
+        others = [name for name in family if name != model_name and _fits(name, tensors)]
         hint = f"; it fits model {' or '.join(others)}" if others else ""
         raise ValueError(
             f"params={path} does not fit model {model_name!r} in the layout of "
@@ -106,8 +108,6 @@ def load(
 
 
 def _fits(model_name: str, tensors: Mapping[str, np.ndarray]) -> bool:
-    if not layouts.of_model(model_name):
-        return False
     return not _fit(model_name, tensors, None, models.default_options(model_name)).problems
 
 
