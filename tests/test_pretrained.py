@@ -8,6 +8,7 @@ import zipfile
 import flax.traverse_util
 import h5py
 import jax
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -247,17 +248,23 @@ def test_state_dicts_of_pytorch(tmp_path):
 
 
 def test_conversion_of_another_librarys_weights(digits_dir, tmp_path):
-    reference, _, _ = of_keras("mobilenet_v3_small", 64)
     path = tmp_path / "model.weights.h5"
-    reference.save_weights(path)
+    keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=10).save_weights(path)
     config = digits_config(
         digits_dir,
+        data__name="cifar10",
         model__name="mobilenet_v3_small",
         model__options=models.default_options("mobilenet_v3_small"),
-        data__resolution=32,
+        method__name="dense",
+        method__target_size=None,
+        method__options={},
     )
-    with pytest.raises(ValueError, match=r"logits/1 gives \(1000,\) where .* is \(10,\)"):
-        conversion.of_params(str(path), config)
+    run, params, state = conversion.of_params(str(path), config)
+    expected = pretrained.load("mobilenet_v3_small", path)
+    jax.tree.map(np.testing.assert_array_equal, params, expected["params"])
+    jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], expected["batch_stats"])
+    conversion.convert(run, params, state, tmp_path / "run", str(path))
+    assert (tmp_path / "run" / "conversion.json").exists()
 
 
 def check_torch(library, theirs, name, options, run_python, tmp_path, resolution=96):
