@@ -77,7 +77,7 @@ def run_python(start_python):
             )
         else:
             process = start_python(*arguments, devices=devices)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=600)
         if check:
             assert process.returncode == 0, stderr[-4000:]
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)

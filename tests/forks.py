@@ -35,8 +35,8 @@ class Process:
         self.pid = int(self._status.readline())
         self.returncode: int | None = None
 
-    def poll(self, timeout: float = 0) -> int | None:
-        """The exit code, if the process has ended after so many seconds, or the signal's -n."""
+    def poll(self, timeout: float | None = 0) -> int | None:
+        """The exit code, or minus the signal; None if it runs on after so many seconds."""
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
             self.returncode = int(self._status.readline())
             self._status.close()
@@ -45,16 +45,19 @@ class Process:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
         """All of its output and errors; it is killed when the seconds are over."""
-        if self.poll(timeout) is None:
+        in_time = self.poll(timeout) is not None
+        if not in_time:
             self.send_signal(signal.SIGKILL)
-            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout)
+            self.poll(None)
         texts = []
         for stream in self._streams:
             with stream:
                 stream.seek(0)
                 texts.append(stream.read())
+        if not in_time:
+            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout, *texts)
         return tuple(texts)
 
 
