@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import tensorflow_datasets as tfds
@@ -57,3 +58,19 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     assert (workdir.path / "config.1.json").exists()
     with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
         workdir.check(dataclasses.replace(config, seed=1))
+
+
+def test_a_bucket_that_cannot_be_reached(monkeypatch):
+    def exists(_):
+        raise RuntimeError("Could not resolve host:\n www.googleapis.com")
+
+    workdir = Workdir("gs://bucket/run")
+    monkeypatch.setattr(type(workdir.path), "exists", exists)
+    with pytest.raises(ValueError, match=r"gs://bucket/run cannot be reached: Could .* host: www"):
+        workdir.check_usable()
+
+
+def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=f"/run cannot be used: {tmp_path} is read-only"):
+        Workdir(tmp_path / "run").check_usable()

@@ -116,6 +116,7 @@ def train_and_evaluate(
 def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | None]:
     """The run that the folder may hold, and another one to start from where it is to be new."""
     processes.check_same("the configuration", repr(config))
+    folder.check_usable()
     manifest = folder.check(config)
     initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
     if manifest is None and initial is not None:

@@ -27,6 +27,23 @@ class Workdir:
         """Names the folder, which may be in a bucket; nothing is read or written yet."""
         self.path = epath.Path(path)
 
+    def check_usable(self) -> None:
+        """Raises ValueError if the folder is not there and cannot be made; nothing is written."""
+        if "://" in os.fspath(self.path):
+            try:
+                self.path.exists()
+            except Exception as error:
+                # Whatever is wrong with a bucket comes as one of many unrelated types.
+                raise ValueError(
+                    f"workdir={self.path} cannot be reached: {' '.join(str(error).split())}"
+                ) from error
+            return
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"workdir={self.path} cannot be used: {there} is not a folder")
+        if not os.access(there, os.W_OK):
+            raise ValueError(f"workdir={self.path} cannot be used: {there} is read-only")
+
     def check(self, config: Config) -> Manifest | None:
         """Whether a run with this configuration may use the folder.
 
