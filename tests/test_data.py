@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 import sklearn.datasets
-import tensorflow_datasets as tfds
 from tensorflow_datasets.image_classification import mnist
 
 from scripts import prepare_fashion_mnist

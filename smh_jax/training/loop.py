@@ -153,6 +153,7 @@ def _first_state(
             state = state.starting_from(initial.variables, initial.model_state)
         return state, {}
     state, progress = checkpoints.restore(state)
+    latest = int(state.step)
     if latest > program.num_steps:
         raise ValueError(
             f"epochs={run.config.epochs} ends at step {program.num_steps}, "

@@ -10,13 +10,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from absl import logging
 from etils import epath
 
 from smh_jax import config as configs
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
-from smh_jax.config.files import write_json, write_text
+from smh_jax.config.files import keep, write_json, write_text
 from smh_jax.manifest import Manifest
 
 
@@ -102,7 +101,7 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
         if path.exists() and configs.differences(read_run_config(path), config):
-            _keep(path)
+            keep(path, path.name)
         # The manifest first: a folder with a config.json is complete.
         write_text(self.path / "manifest.json", manifest.to_json() + "\n")
         write_json(path, configs.to_json_dict(config))
@@ -116,14 +115,5 @@ class Workdir:
         """Writes result.json; that of a shorter training is kept as result.1.json."""
         path = self.path / "result.json"
         if path.exists():
-            _keep(path)
+            keep(path, path.name)
         write_json(path, result)
-
-
-def _keep(path: epath.Path) -> None:
-    """Moves a file out of the way, to the first free name of its kind."""
-    number = 1
-    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    path.rename(kept)
-    logging.info("%s is kept as %s", path.name, kept.name)
