@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -58,10 +59,13 @@ def train_and_evaluate(
     distillation = None if teacher is None else teacher.distillation
     program = Program.for_run(run, train_split.num_examples, distillation=distillation)
     with (
+        folder.locked() if jax.process_index() == 0 else contextlib.nullcontext(),
         Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
         processes.failures_of_peers(),
         processes.told_to_end() as told_to_end,
     ):
+        # Another trainer may have been here until now.
+        folder.check(config)
         state, progress = _first_state(run, program, checkpoints, initial)
         first_step = int(state.step)
         if (result := _finished_result(folder, program, first_step)) is not None:

@@ -3,11 +3,16 @@
 config.json     the configuration     manifest.json   the weights, hashed and stored
 metrics.jsonl   one row per log step  events.*        the same for TensorBoard
 checkpoints/    the state             result.json     the end: accuracy, counts, seconds
+lock            who trains it
 """
 
+import contextlib
+import datetime
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -42,6 +47,31 @@ class Workdir:
             raise ValueError(f"workdir={self.path} cannot be used: {there} is not a folder")
         if not os.access(there, os.W_OK):
             raise ValueError(f"workdir={self.path} cannot be used: {there} is read-only")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainers out of a folder on disk; buckets have no locks.
+
+        The kernel releases the lock when this process ends, however it ends.
+
+        Raises:
+            ValueError: if another one is in; the message says which, and since when.
+        """
+        if "://" in os.fspath(self.path):
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise ValueError(f"workdir={self.path} is in use by {file.read()}") from error
+            file.truncate(0)
+            now = datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+            file.flush()
+            yield
 
     def check(self, config: Config) -> Manifest | None:
         """Whether a run with this configuration may use the folder.
