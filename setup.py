@@ -18,6 +18,7 @@ INSTALL_REQUIRES = [
     "orbax-checkpoint>=0.11",
     "pillow>=11.0",
     "qwix>=0.1.8",
+    "requests>=2.32",
     "safetensors>=0.5",
     "scikit-learn>=1.5",
     "scipy>=1.13",

@@ -38,11 +38,15 @@ def main(_: list[str]) -> None:
     cli.require("matplotlib", "plot")
     for name in ONLY.value:
         check_known(f"--only={name}", name, BENCHMARKS)
+    try:
+        pattern = re.compile(CASES.value)
+    except re.error as error:
+        raise ValueError(f"--cases={CASES.value} is not a regular expression: {error}") from error
     chosen = [
         (BENCHMARKS[name], case)
         for name in ONLY.value
         for case in (BENCHMARKS[name].small_cases if SMALL.value else BENCHMARKS[name].cases)
-        if re.search(CASES.value, case)
+        if pattern.search(case)
     ]
     if LIST.value or not chosen:
         for benchmark in BENCHMARKS.values():

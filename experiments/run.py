@@ -22,6 +22,7 @@ from experiments.executors import local, ray
 from experiments.job import jobs, split
 from experiments.runner import run_all, select, summary
 from smh_jax import cli
+from smh_jax.training.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments.", required=True)
 SCALE = flags.DEFINE_enum("scale", "reduced", catalogue.SCALES, "Of a table or figure.")
@@ -29,7 +30,9 @@ SEEDS = flags.DEFINE_list("seeds", None, "Of every row, in place of the rows' ow
 ONLY = flags.DEFINE_list("only", None, "Names of rows, with those they need; * is anything.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List what is left and its cost, and train nothing.")
 EXECUTOR = flags.DEFINE_enum("executor", "local", ("local", "ray"), "Where to run.")
-WORKERS = flags.DEFINE_integer("workers", 1, "Processes at once of --executor=local.")
+WORKERS = flags.DEFINE_integer(
+    "workers", 1, "Processes at once of --executor=local.", lower_bound=1
+)
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none starts one here.")
 
 
@@ -38,6 +41,7 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     experiment = catalogue.load_argument(argv, SCALE.value)
     workdir = pathlib.Path(WORKDIR.value).resolve()
+    Workdir(workdir).check_usable()
     selected = select(jobs(experiment, workdir, _seeds()), ONLY.value)
     for job in selected:
         # Every mistake in a row is found before the first is trained.
@@ -57,8 +61,8 @@ def main(argv: list[str]) -> None:
     }[EXECUTOR.value]
     failed = run_all(costs, execute)
     if failed:
-        listed = "\n".join(f"  {job.name}: {message}" for job, message in failed.items())
-        raise ValueError(f"{len(failed)} of {len(selected)} runs failed, twice each:\n{listed}")
+        listed = "; ".join(f"{job.name}: {message}" for job, message in failed.items())
+        raise ValueError(f"{len(failed)} of {len(selected)} runs failed, twice each: {listed}")
 
 
 def _seeds() -> tuple[int, ...] | None:
@@ -70,4 +74,4 @@ def _seeds() -> tuple[int, ...] | None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, takes_arguments=True)

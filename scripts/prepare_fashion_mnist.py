@@ -10,9 +10,10 @@ import gzip
 import hashlib
 
 import tensorflow_datasets as tfds
-from absl import app, flags
+from absl import flags
 from etils import epath
 
+from smh_jax import cli
 from smh_jax.data import preparation
 
 SOURCE = flags.DEFINE_string("source", None, "Folder of the four files.", required=True)
@@ -60,13 +61,10 @@ def prepare(source: epath.PathLike, data_dir: str | None) -> tfds.core.DatasetIn
 
 def main(_: list[str]) -> None:
     """Prepares the dataset and prints its splits."""
-    try:
-        info = prepare(SOURCE.value, DATA_DIR.value)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    info = prepare(SOURCE.value, DATA_DIR.value)
     counts = {name: split.num_examples for name, split in info.splits.items()}
     print(f"fashion_mnist is prepared in {info.data_dir}: {counts}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -8,9 +8,10 @@ size on the disk while it lasts. The files are written as ArrayRecords, of which
 example at any time; on a pod, put them in a bucket or on a disk that all hosts mount.
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 from etils import epath
 
+from smh_jax import cli
 from smh_jax.data import preparation
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of the tar files.", required=True)
@@ -21,14 +22,11 @@ SUBSET = flags.DEFINE_bool("subset", False, "Takes tar files of other sizes: a s
 def main(_: list[str]) -> None:
     """Prepares the dataset and prints its splits."""
     logging.set_verbosity(logging.WARNING)
-    try:
-        source = epath.Path(MANUAL_DIR.value).expanduser()
-        info = preparation.prepare_imagenet(source, DATA_DIR.value, SUBSET.value)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+    source = epath.Path(MANUAL_DIR.value).expanduser()
+    info = preparation.prepare_imagenet(source, DATA_DIR.value, SUBSET.value)
     counts = {name: split.num_examples for name, split in info.splits.items()}
     print(f"imagenet2012 is prepared in {info.data_dir}: {counts}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

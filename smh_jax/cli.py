@@ -23,22 +23,31 @@ from smh_jax.training import processes
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> None:
     """Runs a command's main function after parsing the flags.
 
-    A mistake of the user's (a ValueError, an unknown flag or config field), a diverged training and
-    the loss of another process end this one with one line on the standard error and exit code 1.
+    A mistake of the user's (a ValueError, an unknown flag or config field), a file that cannot be
+    read or written, a diverged training and the loss of another process end this one with one line
+    on the standard error and exit code 1.
+
+    Args:
+        main: of the command line without its flags.
+        takes_arguments: whether anything but flags may be on it.
     """
 
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().addFilter(_of_interest)
         try:
+            if len(argv) > 1 and not takes_arguments:
+                raise ValueError(f"{argv[1]!r} is not a flag, and nothing else is taken")
             main(argv)
-        except (ValueError, DivergedError, PeerError) as error:
+        except (OSError, ValueError, DivergedError, PeerError) as error:
+            # What libraries say may have many lines.
+            line = f"error: {' '.join(str(error).split())}"
             if jax.distributed.is_initialized():
-                processes.leave(f"error: {error}")
-            raise SystemExit(f"error: {error}") from error
+                processes.leave(line)
+            raise SystemExit(line) from error
         except Exception:
             if jax.distributed.is_initialized():
                 processes.leave(traceback.format_exc())
@@ -63,12 +72,18 @@ def _parse_flags(argv: list[str]) -> list[str]:
         for flag in flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []):
             # A config file that could not be read shows its error when it is first touched.
             getattr(flag.value, "to_dict", None)
+            if flag.present and flag.value in ("", []) and flag.value != flag.default:
+                raise ValueError(f"--{flag.name}= needs a value")
         return rest
     except ModuleNotFoundError as error:
         # Config files import each other from there.
         raise SystemExit(f"error: {error}; run the command in the project's root") from error
     except MISTAKES as error:
         raise SystemExit(f"error: {one_line(error)}") from error
+    except Exception as error:
+        # A config file is a program, in which anything may fail.
+        file = next(argument for argument in argv if argument.startswith("--config"))
+        raise SystemExit(f"error: {file} fails: {type(error).__name__}: {error}") from error
 
 
 def _of_interest(record: python_logging.LogRecord) -> bool:

@@ -9,13 +9,22 @@ from ml_collections import config_flags
 
 from smh_jax import cli, models
 from smh_jax.config import from_config_dict
+from smh_jax.config.schema import MAX_IMAGE_SIZE
 from smh_jax.manifest import Manifest, table
 from smh_jax.training.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to inspect.", lock_config=True)
 MODEL = flags.DEFINE_string("model", None, "A base model to inspect in place of a config.")
-NUM_CLASSES = flags.DEFINE_integer("num_classes", 1000, "Of --model.", lower_bound=1)
-RESOLUTION = flags.DEFINE_integer("resolution", None, "Of --model; None for the published one.")
+NUM_CLASSES = flags.DEFINE_integer(
+    "num_classes", 1000, "Of --model.", lower_bound=1, upper_bound=1_000_000
+)
+RESOLUTION = flags.DEFINE_integer(
+    "resolution",
+    None,
+    "Of --model; None for the published one.",
+    lower_bound=1,
+    upper_bound=MAX_IMAGE_SIZE,
+)
 
 
 def describe_run(run: Run) -> str:

@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import math
+import os
+import shutil
 import signal
 import tarfile
 import time
@@ -17,11 +19,12 @@ from smh_jax import Manifest, data, methods
 from smh_jax import config as configs
 from smh_jax.config.errors import DivergedError
 from smh_jax.data import preparation
-from smh_jax.training import evaluation, metrics, parallel, processes
-from smh_jax.training.checkpoint import Checkpoints
+from smh_jax.training import evaluation, metrics, parallel, processes, trained
+from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
+from smh_jax.training.workdir import Workdir
 from tests.conftest import ROOT
 from tests.small import digits_config
 
@@ -332,6 +335,72 @@ def test_only_finite_states_are_saved(whole):
         with pytest.raises(DivergedError, match=r"variables/scales .*good checkpoint: .*/11\."):
             checkpoints.save(state.replace(step=np.int32(12)), progress)
     assert saved_steps(workdir) == before
+
+
+def test_a_second_trainer_is_told_who_the_first_one_is(whole, tmp_path):
+    config, workdir, result = whole
+    before = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    message = rf"whole0 is in use by process {os.getpid()} on .* since 20..-..-.. "
+    with Workdir(workdir).locked(), pytest.raises(ValueError, match=message):
+        train_and_evaluate(config, workdir)
+    assert {path: path.read_bytes() for path in workdir.glob("*.json*")} == before
+    assert train_and_evaluate(config, workdir) == result
+
+
+def damage(path, kind):
+    content = bytearray(path.read_bytes())
+    if kind == "flipped" and content:
+        content[len(content) // 2] ^= 4
+    path.write_bytes(content[: len(content) // 2] if kind == "truncated" else content)
+    if kind == "missing":
+        path.unlink()
+
+
+# Other reads of orbax's are still under way when the first has failed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["flipped", "truncated", "missing"])
+def test_whatever_file_of_a_checkpoint_is_damaged(kind, whole, tmp_path):
+    config, workdir, _ = whole
+    like = Program.for_run(Run.from_config(config), num_examples=1437).init_state()
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        good = [checkpoints._load(step) for step in (8, 11)]
+    noticed = 0
+    for number, path in enumerate(sorted((workdir / "checkpoints" / "11").rglob("*"))):
+        if path.is_dir():
+            continue
+        copy = tmp_path / str(number)
+        shutil.copytree(workdir / "checkpoints", copy / "checkpoints")
+        damage(copy / path.relative_to(workdir), kind)
+        with Checkpoints(copy, keep=2) as checkpoints:
+            state, progress = checkpoints.restore(like)
+        # What does not matter was damaged, or the last but one is taken.
+        wanted, wanted_progress = good[int(state.step) == 11]
+        assert progress == {k: v for k, v in wanted_progress.items() if k != "smh_jax"}
+        for name, leaf in named_leaves(wanted).items():
+            np.testing.assert_array_equal(named_leaves(state)[name], leaf)
+        there = {path.name for path in (copy / "checkpoints").iterdir()}
+        assert there == ({"8", "11"} if state.step == 11 else {"8", "11.1.damaged"})
+        noticed += state.step == 8
+    assert noticed >= 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_resumes_before_a_damaged_checkpoint(whole, tmp_path):
+    config, workdir, result = whole
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy)
+    damage(copy / "checkpoints" / "11" / "progress" / "metadata", "flipped")
+    with pytest.raises(ValueError, match=r"checkpoint at step 11 in .* is damaged \("):
+        trained.read(copy)
+    assert numbers(train_and_evaluate(config, copy)) == numbers(result)
+    assert_equal_states(final_state(copy), final_state(workdir))
+    assert [row["step"] for row in rows(copy)] == [4, 8, 11]
+    for step in (8, 11):
+        damage(copy / "checkpoints" / str(step) / "progress" / "metadata", "truncated")
+    for _ in range(2):
+        message = r"every checkpoint in .*/checkpoints is damaged: step 11 \(.*\), step 8 \(.*\)"
+        with pytest.raises(ValueError, match=message):
+            train_and_evaluate(config, copy)
 
 
 def test_a_checkpoint_of_another_structure_is_refused(digits_dir, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import tensorflow_datasets as tfds
@@ -78,3 +79,19 @@ def test_a_run_that_began_with_other_options_resumes(manifest, workdir):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="option 'pool_dtype' of method smh is unknown"):
         workdir.check(config)
+
+
+def test_a_bucket_that_cannot_be_reached(monkeypatch):
+    def exists(_):
+        raise RuntimeError("Could not resolve host:\n www.googleapis.com")
+
+    workdir = Workdir("gs://bucket/run")
+    monkeypatch.setattr(type(workdir.path), "exists", exists)
+    with pytest.raises(ValueError, match=r"gs://bucket/run cannot be reached: Could .* host: www"):
+        workdir.check_usable()
+
+
+def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=f"/run cannot be used: {tmp_path} is read-only"):
+        Workdir(tmp_path / "run").check_usable()

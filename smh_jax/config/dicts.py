@@ -7,6 +7,7 @@ given a hook for every type, which are as many lines.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -76,17 +77,26 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _from_dict(hint, value, prefix=path + ".")
     if typing.get_origin(hint) is types.UnionType:
+        if value == "":
+            raise ValueError(f"config field {path}='' is empty: leave it out for none")
         return None if value is None else _convert(_without_none(hint), value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"config field {path}={value} must be a finite number")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         return tuple(_convert(float, item, path) for item in value)
+    if hint is Any:
+        return value
     kind = typing.get_origin(hint) or hint
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"config field {path}={value!r} must be of type {kind.__name__}")
     if isinstance(value, Mapping):
         # JSON has no tuples.
-        return {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+        return {
+            key: tuple(v) if isinstance(v, list) else _convert(Any, v, f"{path}.{key}")
+            for key, v in value.items()
+        }
     return value
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
 from etils import epath
 
 
@@ -24,3 +25,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes a JSON object with an indentation of 2, as `write_bytes` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def keep(path: str | os.PathLike[str], name: str) -> None:
+    """Moves a file or folder out of the way, to the first free name like `name`."""
+    path = epath.Path(path)
+    stem, dot, suffix = name.partition(".")
+    number = 1
+    while (kept := path.with_name(f"{stem}.{number}{dot}{suffix}")).exists():
+        number += 1
+    path.rename(kept)
+    logging.info("%s is kept as %s", path.name, kept.name)

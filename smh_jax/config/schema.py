@@ -5,15 +5,26 @@ several of them is derived when a run starts.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from smh_jax.config.names import check_choice
 
+# Far beyond what is of use, and not beyond what a machine can count or hold.
+MAX_IMAGE_SIZE = 4096
+_MAX_BATCH_SIZE = 2**20
+_MAX_EPOCHS = 1e6
+
 
 def _at_least(field: str, value: float, bound: float) -> None:
     if not value >= bound:
         raise ValueError(f"{field}={value} must be at least {bound}")
+
+
+def _at_most(field: str, value: float, bound: float) -> None:
+    if not value <= bound:
+        raise ValueError(f"{field}={value} must be at most {bound}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +105,11 @@ class DataConfig:
         _at_least("data.randaugment_magnitude", self.randaugment_magnitude, 0)
         for field in ("randaugment_layers", "batch_size", "eval_batch_size"):
             _at_least(f"data.{field}", getattr(self, field), 1)
+        for field in ("batch_size", "eval_batch_size"):
+            _at_most(f"data.{field}", getattr(self, field), _MAX_BATCH_SIZE)
         if self.image_size is not None:
             _at_least("data.image_size", self.image_size, 1)
+            _at_most("data.image_size", self.image_size, MAX_IMAGE_SIZE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +170,8 @@ class OptimizerConfig:
         schedules = ("constant", "cosine", "piecewise", "staircase", "one_cycle")
         check_choice("optimizer.schedule", self.schedule, schedules)
         check_choice("optimizer.weight_decay_on", self.weight_decay_on, ("variables", "weights"))
-        for field in ("learning_rate", "warmup_epochs", "weight_decay", "pool_rate", "scale_rate"):
+        nonnegative = ("learning_rate", "warmup_epochs", "decay_every_epochs", "decay_factor")
+        for field in (*nonnegative, "weight_decay", "pool_rate", "scale_rate"):
             _at_least(f"optimizer.{field}", getattr(self, field), 0)
         _at_least("optimizer.accumulate_steps", self.accumulate_steps, 1)
         for field in ("momentum", "rms_decay", "label_smoothing"):
@@ -170,6 +185,8 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.epsilon={self.epsilon} must be above 0 for 'rmsprop'")
         if self.schedule == "piecewise" and not self.decay_epochs:
             raise ValueError("optimizer.decay_epochs=() must name epochs for schedule 'piecewise'")
+        if any(a >= b for a, b in itertools.pairwise((0.0, *self.decay_epochs))):
+            raise ValueError(f"optimizer.decay_epochs={self.decay_epochs} must rise from above 0")
         if self.schedule == "staircase" and not self.decay_every_epochs > 0:
             raise ValueError(
                 f"optimizer.decay_every_epochs={self.decay_every_epochs} must be above 0 for "
@@ -253,3 +270,7 @@ class Config:
         for field in ("epochs", "eval_every_epochs"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field}={getattr(self, field)} must be above 0")
+            _at_most(field, getattr(self, field), _MAX_EPOCHS)
+        _at_least("seed", self.seed, 0)
+        # JAX makes the same key of a seed and of its low 32 bits.
+        _at_most("seed", self.seed, 2**32 - 1)

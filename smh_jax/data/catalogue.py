@@ -4,7 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
+import requests
 import tensorflow_datasets as tfds
+from etils import epath
 
 from smh_jax.config.names import check_known
 from smh_jax.data import digits  # noqa: F401  (registers the builder)
@@ -123,6 +125,8 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
         ValueError: if the dataset can be neither found nor prepared, is not whole, or has no such
             split.
     """
+    if data_dir is not None and not epath.Path(data_dir).is_dir():
+        raise ValueError(f"data.data_dir={data_dir} is not a folder; make it to prepare data there")
     builder = _builder(info.name, data_dir)
     if info.name in _STREAMED:
         split = _SPLITS[info.name].get(split, split)
@@ -130,12 +134,15 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
 
         return open_split(builder, split, info.image_shape[0], info.preprocessing)
     try:
+        if not builder.is_prepared() and builder.url_infos:
+            # Without a network, downloading would be tried again for minutes.
+            requests.head(next(iter(builder.url_infos)), timeout=5)
         builder.download_and_prepare()
     except Exception as error:
         # Whatever goes wrong in a download comes as one of many unrelated types.
         raise ValueError(
-            f"data.name={info.name!r} is not prepared in data_dir={builder.data_dir} "
-            f"and could not be downloaded: {error}"
+            f"data.name={info.name!r} is not prepared in data_dir={builder.data_dir} and could not "
+            f"be downloaded; prepare it where there is internet, and copy that folder: {error}"
         ) from error
     try:
         dataset = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)

@@ -1,15 +1,20 @@
 """Checkpoints of a run, by orbax: complete or absent, whenever the process ends."""
 
+import hashlib
+import json
 import math
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 
 import smh_jax
 from smh_jax.config.errors import DivergedError, PeerError
+from smh_jax.config.files import keep
+from smh_jax.training import processes
 
 _WRITTEN_BY = "smh_jax"
 State = TypeVar("State")
@@ -65,11 +70,13 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
+        state = self.check_finite(state)
+        progress = progress | {_WRITTEN_BY: {"version": smh_jax.__version__}}
+        progress[_WRITTEN_BY]["sha256"] = _digest(state, progress)
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(self.check_finite(state)),
-                progress=ocp.args.JsonSave(progress | {_WRITTEN_BY: smh_jax.__version__}),
+                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
             ),
         )
 
@@ -97,36 +104,96 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, like: State) -> tuple[State, dict[str, Any]]:
-        """The latest state, on the host, and its dict.
+        """The latest state that is as it was saved, on the host, and its dict.
+
+        Damaged checkpoints that are newer are renamed, and training resumes before them.
 
         Args:
             like: a state of the same structure, shapes and dtypes.
 
         Raises:
-            ValueError: if the saved state is of another structure; the message names what differs.
+            ValueError: if all are damaged, or the saved state is of another structure; the message
+                names what is damaged or differs.
         """
-        step = self.latest_step
-        progress = self._manager.restore(
-            step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
-        ).progress
-        version = progress.pop(_WRITTEN_BY, "unknown")
-        differing = _differences(self._manager.item_metadata(step).state, like)
+        faults: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                saved, progress = self._load(step)
+                break
+            except (MemoryError, jax.errors.JaxRuntimeError):
+                raise
+            except Exception as error:
+                # What a damaged file brings about in several libraries is of no one type.
+                faults[step] = f"step {step} ({_short(error)})"
+        else:
+            raise ValueError(
+                f"every checkpoint in {self.directory} is damaged: {', '.join(faults.values())}"
+            )
+        version = progress.pop(_WRITTEN_BY)["version"]
+        differing = _differences(saved, like)
         if differing:
             raise ValueError(
                 f"the checkpoint at step {step} in {self.directory}, written by smh_jax {version}, "
                 f"does not fit the configuration under smh_jax {smh_jax.__version__}: "
                 f"{'; '.join(differing[:3])}{'; ...' if len(differing) > 3 else ''}"
             )
-        state = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(np.asarray, like))),
-        ).state
-        return state, progress
+        if faults:
+            self._set_aside(faults, step)
+        leaves = named_leaves(saved)
+        ordered = [np.asarray(leaves[name]) for name in named_leaves(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), ordered), progress
 
     def read(self) -> dict[str, Any]:
-        """The latest state as nested dicts on the host, of whatever structure it was saved with."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore())
-        return self._manager.restore(self.latest_step, args=args).state
+        """The latest state as nested dicts on the host, of whatever structure it was saved with.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        step = self.latest_step
+        try:
+            return self._load(step)[0]
+        except Exception as error:
+            raise ValueError(
+                f"the checkpoint at step {step} in {self.directory} is damaged ({_short(error)}); "
+                "training resumes from the one before it, if there is one"
+            ) from error
+
+    def _load(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A state as nested dicts and its dict, checked against the digest saved with them."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=args)
+        state, progress = restored.state, restored.progress
+        written_by = progress[_WRITTEN_BY]
+        if isinstance(written_by, str):
+            # From before there were digests.
+            progress[_WRITTEN_BY] = {"version": written_by}
+        elif written_by.pop("sha256") != _digest(state, progress):
+            raise ValueError("its content does not have the digest that it was saved with")
+        return state, progress
+
+    def _set_aside(self, faults: dict[int, str], good: int) -> None:
+        """Renames damaged checkpoints, once all processes have seen that they are."""
+        processes.check_same("the newest checkpoint that is not damaged", repr(good))
+        if jax.process_index() == 0:
+            for step, fault in faults.items():
+                keep(self.directory / str(step), f"{step}.damaged")
+                logging.warning("a damaged checkpoint is set aside: %s", fault)
+        processes.barrier("damaged checkpoints")
+        self._manager.reload()
+
+
+def _digest(state: Any, progress: dict[str, Any]) -> str:
+    """SHA-256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(json.dumps(progress, sort_keys=True).encode())
+    for name, leaf in sorted(named_leaves(state).items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _short(error: Exception) -> str:
+    """What a library says, of which the end can be pages."""
+    return f"{' '.join(str(error).split()) or type(error).__name__!s:.200}"
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -141,7 +208,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _differences(saved: Any, wanted: Any) -> list[str]:
-    """What keeps a saved tree, of which the metadata are given, from being restored as another."""
+    """What keeps a saved tree from being restored as another."""
     there, here = (
         {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(tree).items()}
         for tree in (saved, wanted)

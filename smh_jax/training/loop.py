@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -58,10 +59,13 @@ def train_and_evaluate(
     distillation = None if teacher is None else teacher.distillation
     program = Program.for_run(run, train_split.num_examples, distillation=distillation)
     with (
+        folder.locked() if jax.process_index() == 0 else contextlib.nullcontext(),
         Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
         processes.failures_of_peers(),
         processes.told_to_end() as told_to_end,
     ):
+        # Another trainer may have been here until now.
+        folder.check(config)
         state, progress = _first_state(run, program, checkpoints, initial)
         first_step = int(state.step)
         if (result := _finished_result(folder, program, first_step)) is not None:
@@ -116,6 +120,7 @@ def train_and_evaluate(
 def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | None]:
     """The run that the folder may hold, and another one to start from where it is to be new."""
     processes.check_same("the configuration", repr(config))
+    folder.check_usable()
     manifest = folder.check(config)
     initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
     if manifest is None and initial is not None:
@@ -152,6 +157,7 @@ def _first_state(
             state = state.starting_from(initial.variables, initial.model_state)
         return state, {}
     state, progress = checkpoints.restore(state)
+    latest = int(state.step)
     if latest > program.num_steps:
         raise ValueError(
             f"epochs={run.config.epochs} ends at step {program.num_steps}, "

@@ -72,9 +72,10 @@ def decayed_tensors(manifest: Manifest, decay_on: str, exclude: str) -> list[Ten
         return tensors
     field = f"optimizer.weight_decay_exclude={exclude!r}"
     try:
-        kept = [tensor for tensor in tensors if not re.search(exclude, tensor.name)]
+        pattern = re.compile(exclude)
     except re.error as error:
         raise ValueError(f"{field} is not a regular expression: {error}") from error
+    kept = [tensor for tensor in tensors if not pattern.search(tensor.name)]
     if len(kept) == len(tensors):
         raise ValueError(
             f"{field} matches none of the {len(tensors)} tensors that weight decay on {decay_on} "

@@ -71,7 +71,8 @@ def initialize(
             f"--process_id={process_id} must be one of 0 to {num_processes - 1} "
             f"for --num_processes={num_processes}"
         )
-    if ":" not in coordinator_address:
+    host, _, port = coordinator_address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"--coordinator_address={coordinator_address} must be host:port")
     logging.info(
         "process %d of %d meets the others at %s", process_id, num_processes, coordinator_address

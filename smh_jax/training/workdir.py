@@ -3,22 +3,26 @@
 config.json     the configuration     manifest.json   the weights, hashed and stored
 metrics.jsonl   one row per log step  events.*        the same for TensorBoard
 checkpoints/    the state             result.json     the end: accuracy, counts, seconds
+lock            who trains it
 """
 
+import contextlib
 import dataclasses
+import datetime
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from absl import logging
 from etils import epath
 
 from smh_jax import config as configs
 from smh_jax import methods, models
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
-from smh_jax.config.files import write_json, write_text
+from smh_jax.config.files import keep, write_json, write_text
 from smh_jax.manifest import Manifest
 
 
@@ -28,6 +32,48 @@ class Workdir:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Names the folder, which may be in a bucket; nothing is read or written yet."""
         self.path = epath.Path(path)
+
+    def check_usable(self) -> None:
+        """Raises ValueError if the folder is not there and cannot be made; nothing is written."""
+        if "://" in os.fspath(self.path):
+            try:
+                self.path.exists()
+            except Exception as error:
+                # Whatever is wrong with a bucket comes as one of many unrelated types.
+                raise ValueError(
+                    f"workdir={self.path} cannot be reached: {' '.join(str(error).split())}"
+                ) from error
+            return
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"workdir={self.path} cannot be used: {there} is not a folder")
+        if not os.access(there, os.W_OK):
+            raise ValueError(f"workdir={self.path} cannot be used: {there} is read-only")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainers out of a folder on disk; buckets have no locks.
+
+        The kernel releases the lock when this process ends, however it ends.
+
+        Raises:
+            ValueError: if another one is in; the message says which, and since when.
+        """
+        if "://" in os.fspath(self.path):
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise ValueError(f"workdir={self.path} is in use by {file.read()}") from error
+            file.truncate(0)
+            now = datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+            file.flush()
+            yield
 
     def check(self, config: Config) -> Manifest | None:
         """Whether a run with this configuration may use the folder.
@@ -88,7 +134,7 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
         if path.exists() and configs.differences(read_run_config(path), config):
-            _keep(path)
+            keep(path, path.name)
         # The manifest first: a folder with a config.json is complete.
         write_text(self.path / "manifest.json", manifest.to_json() + "\n")
         write_json(path, configs.to_json_dict(config))
@@ -102,7 +148,7 @@ class Workdir:
         """Writes result.json; that of a shorter training is kept as result.1.json."""
         path = self.path / "result.json"
         if path.exists():
-            _keep(path)
+            keep(path, path.name)
         write_json(path, result)
 
 
@@ -117,12 +163,3 @@ def _with_all_options(config: Config) -> Config:
             method, options=methods.all_options(method.name, method.options)
         ),
     )
-
-
-def _keep(path: epath.Path) -> None:
-    """Moves a file out of the way, to the first free name of its kind."""
-    number = 1
-    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    path.rename(kept)
-    logging.info("%s is kept as %s", path.name, kept.name)

@@ -123,6 +123,8 @@ def load(path: str | os.PathLike[str], model: Compressed | None = None) -> Artif
 def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises ValueError if a file may not be written there."""
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists; choose another name, or overwrite it")
     if not path.parent.is_dir():

@@ -1,0 +1,94 @@
+"""Commands refuse what cannot be right: in one line, before anything is written."""
+
+import os
+import pathlib
+import runpy
+import shlex
+import shutil
+import sys
+import tomllib
+
+import PIL.Image
+import pytest
+from absl import flags
+
+from smh_jax.shipping import artifact
+from smh_jax.training import loop
+from tests import artifacts
+from tests.conftest import ROOT
+from tests.small import digits_config
+
+TABLE = tomllib.loads((ROOT / "tests" / "bad_inputs.toml").read_text())
+ROWS = [(f"{start} {rest}", error) for start, rows in TABLE.items() for rest, error in rows.items()]
+
+
+@pytest.fixture(scope="module")
+def folder(digits_dir, tmp_path_factory):
+    """What the commands are given: a run, models, and files and folders that are neither."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    config = digits_config(digits_dir, epochs=1 / 22.453125)
+    loop.train_and_evaluate(config, folder / "run")
+    artifact.save(folder / "model.smh", artifacts.make())
+    artifact.save(folder / "int8.smh", artifacts.make(), precision="int8")
+    PIL.Image.new("L", (8, 8), 77).save(folder / "image.png")
+    for name, content in {
+        "a_file": b"text",
+        "broken.py": b"def get_config(:\n",
+        "no_config.py": b"x = 1\n",
+        "unnamed.py": b"def get_config():\n    return no_such_name\n",
+        "broken.msgpack": b"\xc1",
+        "deep.msgpack": b"\x91" * 100_000,
+        "damaged/config.json": b"{",
+        "unexplained/checkpoints/4/x": b"",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def run_command(monkeypatch):
+    """Runs a command in this process, as if in one of its own; what it ended with."""
+    # Some tests import commands, whose flags have the same names.
+    state = vars(flags.FLAGS)
+    for key in ("__flags", "__flags_by_module", "__flags_by_module_id"):
+        monkeypatch.setitem(state, key, dict(state[key]))
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.split(".")[0] in ("smh_jax", "benchmarks", "experiments", "scripts"):
+            for flag in defined:
+                state["__flags"].pop(flag.name, None)
+    # A config file is read into the module of the one before it, if there is one.
+    for name in [name for name in sys.modules if name.endswith("_config")]:
+        monkeypatch.delitem(sys.modules, name)
+    # Where it is set already, the benchmarks do not start themselves again.
+    monkeypatch.setenv("GLIBC_TUNABLES", os.environ.get("GLIBC_TUNABLES", ""))
+
+    def run(command):
+        module, *arguments = shlex.split(command)
+        path = ROOT / pathlib.Path(*module.split(".")).with_suffix(".py")
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path), run_name="__main__")
+        return ended.value.code
+
+    return run
+
+
+def contents(folder):
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("command", "error"), ROWS, ids=[command for command, _ in ROWS])
+def test_bad_inputs(command, error, folder, run_command, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(loop, "_train_batches", None)
+    shutil.rmtree("new", ignore_errors=True)
+    before = contents(folder)
+    code = run_command(command)
+    assert str(code).startswith("error: ")
+    assert error in code
+    assert "\n" not in code
+    assert len(code) < 1000
+    assert contents(folder) == before
