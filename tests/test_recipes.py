@@ -57,7 +57,7 @@ def lower(file, text=""):
     # The initial values, which take long to measure, do not enter the programs' shapes.
     shape = (1, *dataset.image_shape)
     run = Run.from_config(
-        config, Manifest.from_model(model, shape, config.method.hashed, measure=False)
+        config, Manifest.from_model(model, shape, hashed=config.method.hashed, measure=False)
     )
     steps = Program.for_run(run, num_examples=IMAGENET_EXAMPLES)
     devices = jax.device_count()
