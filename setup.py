@@ -8,6 +8,7 @@ INSTALL_REQUIRES = [
     "clu>=0.0.12",
     "etils[epath]>=1.12",
     "flax>=0.12",
+    "h5py>=3.11",
     # tensorflow-datasets needs importlib-resources and does not say so.
     "importlib-resources>=6.0",
     "jax>=0.10",
@@ -56,6 +57,8 @@ setup(
         "onnx": ONNX_REQUIRES,
         "plot": PLOT_REQUIRES,
         "ray": ["ray>=2.60"],
+        # Reads PyTorch's own files; safetensors need none.
+        "torch": ["torch>=2.5"],
         # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],
         "test": TEST_REQUIRES,

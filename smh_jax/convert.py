@@ -2,6 +2,11 @@
 
 python -m smh_jax.convert --workdir=runs/dense --target_size=18750 --output=runs/converted
 python -m smh_jax.convert --config=configs/digits.py --params=model.msgpack --output=runs/converted
+python -m smh_jax.convert --config=configs/imagenet_resnet.py --params=model.safetensors \\
+    --output=runs/converted
+
+The params are of Flax, timm, torchvision, Hugging Face or Keras: `smh_jax.pretrained` says which
+models and with which options.
 
 The output is the folder of a run at step 0, from which the trainer fine-tunes:
 
@@ -17,7 +22,9 @@ from smh_jax.config import MethodConfig, arguments, from_config_dict
 from smh_jax.shipping import conversion
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
-PARAMS = flags.DEFINE_string("params", None, "In its place: a Flax model's params on disk.")
+PARAMS = flags.DEFINE_string(
+    "params", None, "In its place: a Flax model's or pretrained weights on disk."
+)
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "With --params: the model, dataset and method.", lock_config=True
 )

@@ -10,7 +10,7 @@ from ml_collections import config_flags
 from smh_jax import cli, models
 from smh_jax.config import from_config_dict
 from smh_jax.config.schema import MAX_IMAGE_SIZE
-from smh_jax.manifest import Manifest, Tensor
+from smh_jax.manifest import Manifest, table
 from smh_jax.training.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to inspect.", lock_config=True)
@@ -26,29 +26,18 @@ RESOLUTION = flags.DEFINE_integer(
     upper_bound=MAX_IMAGE_SIZE,
 )
 
-_COLUMNS = ("tensor", "shape", "weights", "origin", "offset", "initial values")
-
 
 def describe_run(run: Run) -> str:
     """A table of every tensor, and the counts, of a run that is not trained."""
     multiply_adds = models.count_multiply_adds(run.local_model, run.input_shape)
-    lines = [
-        _table(run.method.manifest),
-        "",
+    return run.method.describe(
         f"model: {run.config.model.name}",
         f"dataset: {run.dataset.name}",
         f"input shape: {run.input_shape[1:]}",
         f"multiply-adds: {multiply_adds:,}",
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
-    ]
-    for name, value in run.method.summary.items():
-        if isinstance(value, float):
-            value = f"{value:.2f}"
-        elif isinstance(value, int):
-            value = f"{value:,}"
-        lines.append(f"{name.replace('_', ' ')}: {value}")
-    return "\n".join(lines)
+    )
 
 
 def describe_model(name: str, num_classes: int, resolution: int | None) -> str:
@@ -65,7 +54,7 @@ def describe_model(name: str, num_classes: int, resolution: int | None) -> str:
     manifest = Manifest.from_model(model, shape)
     return "\n".join(
         [
-            _table(manifest),
+            table(manifest),
             "",
             f"model: {name}",
             f"input shape: {shape[1:]}",
@@ -73,31 +62,6 @@ def describe_model(name: str, num_classes: int, resolution: int | None) -> str:
             f"multiply-adds: {models.count_multiply_adds(model, shape):,}",
             f"hashable weights: {manifest.num_hashed:,} in {len(manifest.hashed)} tensors",
         ]
-    )
-
-
-def _table(manifest: Manifest) -> str:
-    """One line for each tensor, in columns."""
-    rows = [_COLUMNS] + [_row(t, manifest.offsets.get(t.name)) for t in manifest.tensors]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _row(tensor: Tensor, offset: int | None) -> tuple[str, ...]:
-    initial = tensor.initial
-    values = {"constant": f"{initial.mean:g}"}.get(
-        initial.distribution, f"{initial.distribution}, deviation {initial.stddev:.4g}"
-    )
-    return (
-        tensor.name,
-        "x".join(map(str, tensor.shape)) or "scalar",
-        f"{tensor.size:,}",
-        "hashed" if tensor.hashed else f"stored ({tensor.reason})",
-        "" if offset is None else f"{offset:,}",
-        values,
     )
 
 

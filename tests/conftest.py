@@ -1,5 +1,6 @@
 """Settings of all tests: CPU only, and strict about ranks."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -19,6 +20,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests import forks
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 # The same examples every time, however slow the machine is.
@@ -32,27 +35,59 @@ hypothesis.settings.load_profile("tests")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="session")
-def run_python():
-    """Runs Python code or a module in a process of its own, on forced CPU devices."""
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
-    def run(*arguments: str, devices: int = 1, check: bool = True, **options):
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            **options,
-        )
+
+@pytest.fixture(scope="session")
+def start_python():
+    """Starts Python code or a module in a process of its own, on forced CPU devices.
+
+    The process is a fork of one that has imported what is slow to import, and in which nothing has
+    been computed.
+    """
+    server = None
+
+    def start(*arguments: str, devices: int = 1) -> forks.Process:
+        nonlocal server
+        server = server or forks.Server(ROOT)
+        return server.start(*arguments, cwd=ROOT, env=_environment(devices))
+
+    yield start
+    if server is not None:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def run_python(start_python):
+    """Runs Python code or a module to its end, by `start_python` or as a user starts it."""
+
+    def run(*arguments: str, devices: int = 1, check: bool = True, anew: bool = False):
+        if anew:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=_environment(devices),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        else:
+            process = start_python(*arguments, devices=devices)
+        stdout, stderr = process.communicate(timeout=600)
         if check:
-            assert done.returncode == 0, done.stderr[-4000:]
-        return done
+            assert process.returncode == 0, stderr[-4000:]
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     return run
+
+
+def _environment(devices: int) -> dict[str, str]:
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 
 
 @pytest.fixture(scope="session")

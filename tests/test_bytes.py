@@ -9,8 +9,8 @@ from benchmarks import scaling, steps
 from smh_jax import methods
 from smh_jax.training import parallel
 
-model, manifest = steps.create("cifar_resnet20", 8)
-batch = steps.batch_of("cifar_resnet20", 8, 4)
+model, manifest = steps.create("cifar_resnet8", 8)
+batch = steps.batch_of("cifar_resnet8", 8, 4)
 sizes = {}
 for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
     method = methods.create(name, manifest, target_size=target_size)
@@ -32,10 +32,10 @@ print(json.dumps(sizes))
 def test_bytes_scale_with_the_variables(run_python):
     sizes = json.loads(run_python("-c", CODE, devices=2).stdout.splitlines()[-1])
     dense, smh = sizes["dense"], sizes["smh"]
-    assert dense["variables"] == 4 * 269_722
+    assert dense["variables"] == 4 * 75_290
     # All gradients and little else is all-reduced: batch statistics and metrics.
     for name in ("dense", "smh"):
         extra = sizes[name]["all-reduced"] - sizes[name]["gradients"]
-        assert 0 < extra < 12_000
+        assert 0 < extra < 4_500
     for what, size in smh.items():
         assert 0.09 * dense[what] < size <= 0.12 * dense[what], what

@@ -63,6 +63,12 @@ def step_once(seed=0, **options):
     return model, method, state, batch, gradient
 
 
+@pytest.fixture(scope="module")
+def untaught():
+    """A step towards the labels."""
+    return step_once()
+
+
 def assert_close(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one, other)
 
@@ -90,9 +96,9 @@ def test_the_gradient_is_that_of_the_teachers_probabilities(taught):
     assert_close(gradient, jax.grad(loss)(state.variables))
 
 
-def test_the_weight_mixes_teacher_and_labels(taught):
+def test_the_weight_mixes_teacher_and_labels(taught, untaught):
     teacher, (model, *_, towards_teacher) = taught
-    *_, towards_labels = step_once()
+    *_, towards_labels = untaught
     teach = distillation.Distillation(model, temperature=3.0, weight=0.25)
     *_, mixed = step_once(teacher=teacher, distillation=teach)
     expected = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, towards_teacher, towards_labels)
@@ -115,7 +121,7 @@ def test_parts_of_a_batch_have_their_own_targets(taught):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int4"])
-def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision):
+def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision, untaught):
     model, method, state, batch, gradient = step_once(pool_precision=precision)
     method = methods.unrounded(method)
     rounded = {
@@ -132,13 +138,13 @@ def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision):
     # Where two ways of rounding a row are as good, two programs may choose differently.
     assert np.linalg.norm(gradient["pools"]["u"] - expected) < 0.02 * np.linalg.norm(expected)
     if precision == "int4":
-        exact = step_once()[-1]["pools"]["u"]
+        exact = untaught[-1]["pools"]["u"]
         assert np.linalg.norm(exact - expected) > 0.1 * np.linalg.norm(expected)
 
 
-def test_evaluation_rounds_too():
-    model, method, state, batch, _ = step_once()
-    batch["mask"] = jnp.ones(16)
+def test_evaluation_rounds_too(untaught):
+    model, method, state, batch, _ = untaught
+    batch = batch | {"mask": jnp.ones(16)}
 
     def loss(state, precision):
         mapped = evaluation.mapped_eval_step(model, methods.rounded(method, precision))

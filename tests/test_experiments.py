@@ -658,7 +658,7 @@ ROUNDED = {"resnet50-width_multiplier-width0.33": 0.02}
 def manifest_of(name: str, options: tuple, hashed: str, num_classes: int, shape: tuple) -> Manifest:
     """Without the initial values, which change no size."""
     model = models.create(name, num_classes=num_classes, **dict(options))
-    return Manifest.from_model(model, shape, hashed, measure=False)
+    return Manifest.from_model(model, shape, hashed=hashed, measure=False)
 
 
 def check_sizes(experiment: Experiment) -> None:

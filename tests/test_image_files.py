@@ -101,6 +101,5 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_a_shipped_model_needs_no_tensorflow(run_python):
-    run_python(
-        "-c", "import sys, smh_jax.predict, smh_jax.data; assert 'tensorflow' not in sys.modules"
-    )
+    code = "import sys, smh_jax.predict, smh_jax.data; assert 'tensorflow' not in sys.modules"
+    run_python("-c", code, anew=True)

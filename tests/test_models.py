@@ -21,6 +21,8 @@ with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
     COUNTS = list(csv.DictReader(file))
 NAMES = tuple(row["model"] for row in COUNTS)
 SMALLEST = ("resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small")
+# They repeat the blocks of shallower ones.
+DEEP = ("cifar_resnet56", "resnet101", *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)))
 # One of each family and of each kind of block.
 KINDS = (*SMALLEST, "cifar_resnet20", "resnet50", "mobilenet_v3_large")
 
@@ -139,7 +141,9 @@ def test_make_divisible(width, multiplier, expected):
     assert layers.make_divisible(width, multiplier) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in NAMES]
+)
 def test_creation_order_is_the_order_of_first_use(name):
     model = create(name)
     variables = shapes(model)
@@ -253,7 +257,16 @@ def test_evaluation_is_not_random(name, rate):
     assert program(create(name, **{rate: 0.5})) == program(create(name, **{rate: 0.0}))
 
 
-@pytest.mark.parametrize(("name", "rate"), RANDOM)
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    # Each way of dropping in the model that compiles fastest.
+    [
+        pytest.param("efficientnet_b0", "dropout_rate", marks=pytest.mark.slow),
+        ("efficientnet_b0", "stochastic_depth_rate"),
+        ("mobilenet_v2", "dropout_rate"),
+        pytest.param("mobilenet_v3_small", "dropout_rate", marks=pytest.mark.slow),
+    ],
+)
 def test_training_follows_the_key(name, rate):
     rates = {other: 0.0 for random, other in RANDOM if random == name}
     model = tiny(name, **{**rates, rate: 0.5})
@@ -409,15 +422,15 @@ def test_an_input_resolution_that_shrinks_the_images():
         shapes(model, 64)
 
 
-# Every kind of block, once generated and once dense, once in each dtype. Deeper and wider models of
-# a family have more of the same blocks; tests/test_recipes.py lowers their steps.
+# Generated and dense, in each dtype. Other models have more of the same blocks, or these with
+# another activation; tests/test_recipes.py lowers their steps.
 _FAST_STEPS = (
     ("resnet18", "smh", "float32"),
     ("efficientnet_b0", "dense", "bfloat16"),
-    ("mobilenet_v2", "dense", "float32"),
     ("mobilenet_v3_small", "smh", "bfloat16"),
 )
 _SLOW_STEPS = (
+    ("mobilenet_v2", "dense", "float32"),
     ("resnet18", "dense", "bfloat16"),
     ("resnet50", "smh", "bfloat16"),
     ("resnet50", "dense", "float32"),
@@ -435,8 +448,12 @@ _SLOW_STEPS = (
     [*_FAST_STEPS, *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW_STEPS)],
 )
 def test_two_steps(name, method_name, dtype):
-    model = tiny(name, dtype=dtype)
-    manifest = Manifest.from_model(tiny(name), (1, 32, 32, 3), measure=method_name == "smh")
+    # Fewer blocks compile faster.
+    fewer = {"depth_coefficient": 0.5} if name == "efficientnet_b0" else {}
+    model = tiny(name, dtype=dtype).clone(**fewer)
+    manifest = Manifest.from_model(
+        tiny(name).clone(**fewer), (1, 32, 32, 3), measure=method_name == "smh"
+    )
     target = None if method_name == "dense" else manifest.num_weights * 3 // 4
     method = methods.create(method_name, manifest, target_size=target)
     config = OptimizerConfig(learning_rate=1.0)

@@ -127,9 +127,10 @@ def test_up_sampling_is_not_counted_but_its_larger_maps_are():
     ("name", "resolution", "width_multiplier", "multiple_of", "expected"),
     [
         # The paper labels this point of figure 5 with 450, and writes "about": 224 / 0.4 is 560.
-        ("mobilenet_v3_large", 224, 0.4, 8, 440),
+        pytest.param("mobilenet_v3_large", 224, 0.4, 8, 440, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", 224, 0.4, 8, 432, marks=pytest.mark.slow),
-        ("mobilenet_v2", 224, 0.5, 32, 384),
+        pytest.param("mobilenet_v2", 224, 0.5, 32, 384, marks=pytest.mark.slow),
+        ("resnet18", 64, 0.5, 32, 128),
         ("cifar_resnet8", 32, 1.0, 1, 32),
     ],
 )

@@ -1,12 +1,10 @@
 """Runs of several processes: the numbers of one, every example once, and how they end."""
 
 import collections
+import functools
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import types
 
@@ -18,7 +16,6 @@ from smh_jax import config as configs
 from smh_jax import data
 from smh_jax.config.errors import PeerError
 from smh_jax.training import processes
-from tests.conftest import ROOT
 from tests.small import digits_config
 from tests.test_train import assert_equal_states, final_state, rows, saved_steps
 
@@ -51,7 +48,9 @@ cli.run(main.main)
 """
 
 
-def start(config, folder, *, num_processes, devices, name, hold_from=100, heartbeat=60):
+def start(
+    start_python, config, folder, *, num_processes, devices, name, hold_from=100, heartbeat=60
+):
     """Starts all processes of a run with this configuration in `folder/name`."""
     (folder / "config.json").write_text(json.dumps(configs.to_json_dict(config)))
     (folder / "config.py").write_text(
@@ -66,27 +65,11 @@ def start(config, folder, *, num_processes, devices, name, hold_from=100, heartb
         port = free.getsockname()[1]
     together = [f"--coordinator_address=localhost:{port}", f"--num_processes={num_processes}"]
     return [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", WORKER, str(folder / f"{name}.seen{process}")),
-                *(
-                    str(hold_from),
-                    str(heartbeat),
-                    f"--config={folder / 'config.py'}",
-                    f"--workdir={folder / name}",
-                ),
-                *([*together, f"--process_id={process}"] if num_processes > 1 else []),
-            ],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "PYTHONPATH": str(ROOT),
-                "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
-                f"--xla_force_host_platform_device_count={devices}",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        start_python(
+            *("-c", WORKER, str(folder / f"{name}.seen{process}"), str(hold_from), str(heartbeat)),
+            *(f"--config={folder / 'config.py'}", f"--workdir={folder / name}"),
+            *([*together, f"--process_id={process}"] if num_processes > 1 else []),
+            devices=devices,
         )
         for process in range(num_processes)
     ]
@@ -114,7 +97,7 @@ def seen(folder, name, process):
 
 
 @pytest.fixture(scope="module")
-def scenario(digits_dir, tmp_path_factory):
+def scenario(digits_dir, start_python, tmp_path_factory):
     """One undisturbed process with four devices, and two with two, one of which is killed.
 
     The pair is started again. All pass once through the data, and a little further.
@@ -128,18 +111,17 @@ def scenario(digits_dir, tmp_path_factory):
         log_every_steps=1,
         optimizer__ema_decay=0.99,
     )
-    alone = start(config, folder, num_processes=1, devices=4, name="alone")
+    launch = functools.partial(start, start_python, config, folder)
+    alone = launch(num_processes=1, devices=4, name="alone")
     codes, ends = finish(alone)
     assert codes == [0], ends[0][1][-4000:]
-    pair = start(
-        config, folder, num_processes=2, devices=2, name="pair", hold_from=12, heartbeat=10
-    )
+    pair = launch(num_processes=2, devices=2, name="pair", hold_from=12, heartbeat=10)
     wait_for_checkpoint(folder / "pair", 8, pair)
     pair[1].send_signal(signal.SIGKILL)
     (folder / "pair.go").touch()
     killed = finish(pair)
     saved = saved_steps(folder / "pair")[-1]
-    pair = start(config, folder, num_processes=2, devices=2, name="pair")
+    pair = launch(num_processes=2, devices=2, name="pair")
     codes, ends = finish(pair)
     assert codes == [0, 0], ends[0][1][-4000:] + ends[1][1][-4000:]
     return types.SimpleNamespace(
@@ -208,9 +190,10 @@ def test_files_are_written_once(scenario):
 
 
 @pytest.mark.slow
-def test_a_pair_that_has_ended_is_not_repeated(scenario):
+def test_a_pair_that_has_ended_is_not_repeated(scenario, start_python):
     before = (scenario.folder / "pair" / "metrics.jsonl").read_bytes()
-    again = start(scenario.config, scenario.folder, num_processes=2, devices=2, name="pair")
+    launch = functools.partial(start, start_python, scenario.config, scenario.folder)
+    again = launch(num_processes=2, devices=2, name="pair")
     assert finish(again)[0] == [0, 0]
     assert (scenario.folder / "pair" / "metrics.jsonl").read_bytes() == before
 
@@ -280,9 +263,10 @@ def test_a_lack_of_memory_is_no_dead_peer(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_pair_of_which_one_is_told_to_end(digits_dir, tmp_path):
+def test_a_pair_of_which_one_is_told_to_end(digits_dir, start_python, tmp_path):
     config = digits_config(digits_dir, batch_norm="synced", epochs=40 / (NUM_EXAMPLES / 64))
-    pair = start(config, tmp_path, num_processes=2, devices=2, hold_from=12, name="pair")
+    launch = functools.partial(start, start_python, config, tmp_path, num_processes=2, devices=2)
+    pair = launch(hold_from=12, name="pair")
     wait_for_checkpoint(tmp_path / "pair", 8, pair)
     pair[1].send_signal(signal.SIGTERM)
     (tmp_path / "pair.go").touch()
@@ -292,6 +276,6 @@ def test_a_pair_of_which_one_is_told_to_end(digits_dir, tmp_path):
     at = saved_steps(tmp_path / "pair")[-1]
     assert 8 <= at < 40
     for name in ("pair", "undisturbed"):
-        codes, ends = finish(start(config, tmp_path, num_processes=2, devices=2, name=name))
+        codes, ends = finish(launch(name=name))
         assert codes == [0, 0], ends[0][1][-4000:]
     assert_equal_states(final_state(tmp_path / "pair"), final_state(tmp_path / "undisturbed"))

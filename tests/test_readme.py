@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_example_runs(run_python):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = run_python("-c", example)
+    done = run_python("-c", example, anew=True)
     size, shape = done.stdout.split(maxsplit=1)
     assert 46_000 < int(size) <= 46_662
     assert shape.strip() == "(2, 10)"

@@ -1,5 +1,7 @@
 """Training steps: microbatches, averages and batch norm over devices, against each other."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -61,11 +63,16 @@ class Network(nn.Module):
         return nn.Dense(5)(x)
 
 
+@functools.cache
+def manifest_of(batch_norm):
+    """Dropout and the axis have no weights."""
+    return Manifest.from_model(Network(batch_norm, 0.0), (1, *IMAGES[1:]))
+
+
 def state_and_static(batch_norm, groups, dropout_rate, parts, **fields):
     axis_name = parallel.AXIS_NAME if groups else None
     model = Network(batch_norm, dropout_rate, axis_name, groups)
-    manifest = Manifest.from_model(model.clone(axis_name=None), (1, *IMAGES[1:]))
-    method = methods.create("smh", manifest, target_size=600)
+    method = methods.create("smh", manifest_of(batch_norm), target_size=600)
     config = OptimizerConfig(**{**FIELDS, "accumulate_steps": parts, **fields})
     optimizer = optim.create(config, optax.constant_schedule(config.learning_rate))
     static = {"model": model, "method": method}

@@ -74,3 +74,24 @@ def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match=f"/run cannot be used: {tmp_path} is read-only"):
         Workdir(tmp_path / "run").check_usable()
+
+
+def test_a_run_that_began_with_other_options_resumes(manifest, workdir):
+    config = from_config_dict(digits.get_config("depth=8"))
+    workdir.describe(config, manifest)
+    path = workdir.path / "config.json"
+    content = json.loads(path.read_text())
+    content["method"]["options"]["pool_dtype"] = "float32"
+    del content["model"]["options"]["input_resolution"]
+    path.write_text(json.dumps(content))
+    assert workdir.check(config) == manifest
+    # The default is not what this run wants.
+    options = {**config.model.options, "input_resolution": 32}
+    with pytest.raises(ValueError, match="input_resolution: 0 there, 32 here"):
+        workdir.check(
+            dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
+        )
+    content["method"]["options"]["pool_dtype"] = "bfloat16"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="option 'pool_dtype' of method smh is unknown"):
+        workdir.check(config)

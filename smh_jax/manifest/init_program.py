@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
@@ -93,25 +94,38 @@ def initializers(program: ClosedJaxpr) -> list[Initializer]:
 def _initializer(
     jaxpr: Jaxpr, constants: Mapping[Var, Any], producers: Mapping[Var, int], output: Any
 ) -> Initializer:
-    used, pending = set(), [output]
-    while pending:
-        variable = pending.pop()
-        if not isinstance(variable, Literal) and variable not in used:
-            used.add(variable)
-            if variable in producers:
-                pending += jaxpr.eqns[producers[variable]].invars
-    needed = {producers[variable] for variable in used if variable in producers}
-    equations = [jaxpr.eqns[index] for index in sorted(needed)]
     (key,) = jaxpr.invars
-    readers = [e for e in equations if any(v is key for v in e.invars)]
-    if len(readers) == 1 and readers[0].primitive.name == "random_fold_in":
-        # Flax folds each tensor's name into the key; any key is as good.
-        equations.remove(readers[0])
-        (key,) = readers[0].outvars
+    equations, used = _needed(jaxpr, producers, output, stop=_is_key)
+    keys = [variable for variable in used if _is_key(variable)]
+    if len(keys) == 1 and keys[0].aval.shape == ():
+        # It follows from the model's key by names, numbers or splits; any key is as good.
+        key = keys[0]
+    else:
+        equations, used = _needed(jaxpr, producers, output, stop=lambda variable: False)
     kept = [variable for variable in constants if variable in used]
     debug_info = jaxpr.debug_info.with_unknown_names()
     part = Jaxpr(kept, [key], [output], equations, debug_info=debug_info)
-    return Initializer(part, tuple(constants[variable] for variable in kept), bool(readers))
+    return Initializer(part, tuple(constants[variable] for variable in kept), bool(keys))
+
+
+def _needed(
+    jaxpr: Jaxpr, producers: Mapping[Var, int], output: Any, stop: Callable[[Var], bool]
+) -> tuple[list[JaxprEqn], set[Var]]:
+    """The equations and variables that an output follows from, back to variables that `stop`."""
+    used, needed, pending = set(), set(), [output]
+    while pending:
+        variable = pending.pop()
+        if isinstance(variable, Literal) or variable in used:
+            continue
+        used.add(variable)
+        if variable in producers and not stop(variable):
+            needed.add(producers[variable])
+            pending += jaxpr.eqns[producers[variable]].invars
+    return [jaxpr.eqns[index] for index in sorted(needed)], used
+
+
+def _is_key(variable: Var) -> bool:
+    return jnp.issubdtype(variable.aval.dtype, jax.dtypes.prng_key)
 
 
 def _standard_draw(equation: JaxprEqn, count: int) -> jax.Array | None:

@@ -62,6 +62,20 @@ def measure(program: ClosedJaxpr) -> list[InitialValues]:
     return statistics
 
 
+def of_values(values: Any) -> InitialValues:
+    """Statistics of one draw that is given, taken for all that the initializer could draw."""
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return UNMEASURABLE
+    if values.size == 0:
+        return InitialValues(0.0, 0.0, "constant")
+    values = np.asarray(values, np.float64)
+    mean = np.mean(values)
+    largest = np.max(np.abs(values - mean))
+    if largest == 0:
+        return InitialValues(float(mean), 0.0, "constant")
+    return _random(np.array([[mean, np.var(values), largest, values.size]]))
+
+
 def _measure(initializer: Initializer) -> InitialValues:
     if not jnp.issubdtype(initializer.aval.dtype, jnp.floating):
         return UNMEASURABLE

@@ -1,20 +1,22 @@
 """The static description of a base model's weights: what is hashed, what is stored, and where.
 
-A manifest is made once from any Flax linen model and is all that the methods know of it.
+A manifest is made once, from a Flax model or from anything that makes parameters of a key, and is
+all that the methods know of it.
 """
 
 import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
-from flax.core import meta
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from smh_jax.manifest import hashed_set, tracing
 from smh_jax.manifest.initial_values import InitialValues
@@ -37,27 +39,68 @@ class Manifest:
     @classmethod
     def from_model(
         cls,
-        model: nn.Module,
-        input_shape: tuple[int, ...],
+        model: Any,
+        *example_args: Any,
+        input_shape: tuple[int, ...] | None = None,
         hashed: str = "all",
         measure: bool = True,
+        example_kwargs: Mapping[str, Any] | None = None,
     ) -> "Manifest":
-        """Describes a model that is called as `model(images, train)`.
+        """Describes a Flax model.
 
         Args:
-            model: any Flax linen module.
-            input_shape: of one batch, batch dimension included.
+            model: any Flax linen module; or an NNX module, which is described as it is, its values
+                measured, and needs no example.
+            *example_args: with which the model can be called: arrays, of which shapes and dtypes
+                count, `jax.ShapeDtypeStruct`s, or anything else, which is passed on as it is.
+            input_shape: in place of example arguments, the shape of one batch of images, batch
+                dimension included, for a model that is called as `model(images, train)`. So is a
+                tuple of integers as the only example argument.
             hashed: 'all', 'conv', 'kernels', or a regular expression that is searched in the
                 tensors' names ('stage3_.*/kernel'). Batch norm is stored whatever is chosen, and
                 so is a tensor whose initial values do not average to 0.
             measure: whether the initializers are run and measured. Without, nothing is allocated,
                 every statistic is nan, and the manifest is good for counting only.
+            example_kwargs: keyword arguments of the call, such as {'deterministic': True}.
 
         Raises:
             ValueError: if `hashed` is not a valid expression or matches no tensor, or if the model
                 has no trainable tensor or two of one name.
         """
-        tensors = tracing.trace(model, input_shape, measure)
+        kwargs = dict(example_kwargs or {})
+        if len(example_args) == 1 and _is_shape(example_args[0]):
+            (input_shape,) = example_args
+        if input_shape is not None:
+            example_args = (jax.ShapeDtypeStruct(input_shape, jnp.float32),)
+            kwargs = {"train": False, **kwargs}
+        if isinstance(model, nn.Module):
+            tensors = tracing.of_linen(model, example_args, kwargs, measure)
+        else:
+            # Who has an NNX module has imported NNX, and nobody else needs to.
+            from smh_jax.manifest import nnx_modules
+
+            tensors = nnx_modules.tensors(model)
+        return cls(hashed_set.decide(tensors, hashed), hashed)
+
+    @classmethod
+    def from_init(
+        cls, init: Callable[..., Any], *args: Any, hashed: str = "all", measure: bool = True
+    ) -> "Manifest":
+        """Describes the parameters that any function makes, of whatever framework.
+
+        Args:
+            init: is called as `init(key, *args)`, with a typed key of `jax.random`, and gives a
+                pytree of arrays, such as Haiku's `init` or `lambda key: equinox.filter(model(key),
+                equinox.is_array)`. A tensor's name is the path of dict keys, indices and
+                attributes to it; `fill` puts weights back into such a tree. Layers are unknown:
+                'conv' matches none.
+            *args: passed on.
+            hashed, measure: as in `from_model`.
+
+        Raises:
+            ValueError: as `from_model`, and for a leaf that is no array.
+        """
+        tensors = tracing.trace(lambda key: init(key, *args), measure)
         return cls(hashed_set.decide(tensors, hashed), hashed)
 
     @cached_property
@@ -108,10 +151,12 @@ class Manifest:
     def leaves(self, params: Params) -> dict[str, Any]:
         """The inverse of `tree`: leaves of a params tree by tensor name, out of Flax's boxes.
 
+        The tree may be of any kind that `from_init` takes.
+
         Raises:
             ValueError: unless the tree has exactly the manifest's paths and shapes.
         """
-        given = flatten_dict(meta.unbox(params), sep="/")
+        given = {"/".join(path): leaf for path, leaf in tracing.walk(params)}
         wanted = {tensor.name: tensor.shape for tensor in self.tensors}
         wrong = [f"{name} is missing" for name in wanted if name not in given]
         wrong += [f"{name} is not a tensor of the model" for name in given if name not in wanted]
@@ -124,6 +169,13 @@ class Manifest:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"the params are not of this model: {'; '.join(wrong[:3])}{more}")
         return {name: given[name] for name in wanted}
+
+    def fill(self, like: Any, params: Params) -> Any:
+        """A pytree of the kind of `like`, such as `from_init` took, with the leaves of `params`."""
+        leaves = self.leaves(params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: leaves[jax.tree_util.keystr(path, simple=True, separator="/")], like
+        )
 
     def same_tensors(self, other: "Manifest") -> bool:
         """Whether both describe tensors of the same paths, shapes and dtypes in the same order."""
@@ -156,3 +208,7 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 of the JSON text, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _is_shape(argument: Any) -> bool:
+    return isinstance(argument, tuple) and all(isinstance(size, int) for size in argument)

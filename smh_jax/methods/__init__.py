@@ -1,5 +1,6 @@
 """Every way of making weights from variables, behind one interface, by name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from smh_jax.config.names import check_known
@@ -23,8 +24,8 @@ _RETIRED = {
 
 __all__ = [
     "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Rounded", "TensorRing",
-    "TensorTrain", "Tucker", "Variables", "create", "default_options", "names", "rounded",
-    "unrounded",
+    "TensorTrain", "Tucker", "Variables", "all_options", "create", "default_options", "names",
+    "rounded", "unrounded",
 ]  # fmt: skip
 
 
@@ -42,9 +43,7 @@ def create(
     Raises:
         ValueError: for an unknown name or option, or a target size that is impossible.
     """
-    options = {key: value for key, value in options.items() if (key, value) not in _RETIRED.items()}
-    for option in options:
-        check_known(f"option {option!r} of method {name}", option, default_options(name))
+    options = all_options(name, options)
     method = of_name(name)(manifest=manifest, target_size=target_size, **options)
     if target_size is not None and target_size >= manifest.num_weights:
         raise ValueError(
@@ -52,3 +51,15 @@ def create(
             "weights; train it with method 'dense'"
         )
     return method
+
+
+def all_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Today's options of the named method: those that are given, and the others' defaults.
+
+    Raises:
+        ValueError: for an unknown option.
+    """
+    kept = {key: value for key, value in options.items() if (key, value) not in _RETIRED.items()}
+    for option in kept:
+        check_known(f"option {option!r} of method {name}", option, default_options(name))
+    return default_options(name) | kept

@@ -21,7 +21,7 @@ import numpy as np
 
 from smh_jax.config.names import check_choice, check_known
 from smh_jax.config.randomness import purpose_key
-from smh_jax.manifest import Manifest, Params, Tensor
+from smh_jax.manifest import Manifest, Params, Tensor, table
 from smh_jax.methods import distributions, modifiers
 
 Variables = dict[str, Any]
@@ -127,6 +127,17 @@ class Method(abc.ABC):
             },
         }
 
+    def describe(self, *facts: str) -> str:
+        """A table of every tensor, the facts given, and the counts of `summary`, as text."""
+        lines = [table(self.manifest), "", *facts]
+        for name, value in self.summary.items():
+            if isinstance(value, float):
+                value = f"{value:.2f}"
+            elif isinstance(value, int):
+                value = f"{value:,}"
+            lines.append(f"{name.replace('_', ' ')}: {value}")
+        return "\n".join(lines)
+
 
 def names() -> tuple[str, ...]:
     """The names of all methods, in order of definition."""
@@ -215,7 +226,10 @@ class PooledMethod(Method):
             reason = "zero-initialised: a fixed scale would keep it at 0"
             object.__setattr__(self, "manifest", self.manifest.store(dict.fromkeys(zero, reason)))
         if not self.manifest.hashed:
-            raise ValueError("nothing is left to hash: every chosen tensor has to be stored")
+            reasons = "; ".join(f"{t.name}: {t.reason}" for t in self.manifest.stored[:3])
+            raise ValueError(
+                f"nothing is left to hash: every chosen tensor has to be stored ({reasons})"
+            )
         manifest, target = self.manifest, self.target_size
         if target is None or target < 1:
             raise ValueError(f"target_size={target} must be a positive number of variables")

@@ -48,12 +48,14 @@ class EfficientNet(ImageModel, kw_only=True):
         width_coefficient, depth_coefficient: compound scaling of B0's widths and repeats.
         width_multiplier: multiplies every width once more.
         dropout_rate: before the classifier.
+        symmetric_padding: of convolutions as in PyTorch; False: as in TensorFlow, the original.
         stochastic_depth_rate: block i of n is dropped with probability `rate * i / n`.
     """
 
     width_coefficient: float
     depth_coefficient: float
     dropout_rate: float = 0.2
+    symmetric_padding: bool = False
     stochastic_depth_rate: float = 0.2
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
@@ -63,7 +65,12 @@ class EfficientNet(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        shared = {"norm": self.norm(train), "dtype": self.dtype, "activation": nn.swish}
+        shared = {
+            "norm": self.norm(train),
+            "dtype": self.dtype,
+            "activation": nn.swish,
+            "padding": "SYMMETRIC" if self.symmetric_padding else "SAME",
+        }
         conv = partial(layers.ConvNorm, kernel_init=conv_init, **shared)
         squeeze_excite = partial(
             layers.SqueezeExcite,

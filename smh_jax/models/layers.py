@@ -23,7 +23,8 @@ class ConvNorm(nn.Module):
         kernel_init: of the kernel [kernel_size, kernel_size, in (1 if depthwise), filters].
         dtype: of the computation.
         stride: in both directions.
-        padding: "SAME" (TensorFlow's: the odd pixel after the image), or pixels on each side.
+        padding: "SAME" (TensorFlow's: the odd pixel after the image), "SYMMETRIC" (PyTorch's: half
+            the kernel on each side), or pixels on each side.
         depthwise: one filter per channel.
         activation: applied last, or None.
     """
@@ -45,7 +46,7 @@ class ConvNorm(nn.Module):
             self.filters,
             (self.kernel_size, self.kernel_size),
             strides=self.stride,
-            padding=self.padding,
+            padding=self.kernel_size // 2 if self.padding == "SYMMETRIC" else self.padding,
             feature_group_count=self.filters if self.depthwise else 1,
             use_bias=False,
             kernel_init=self.kernel_init,
@@ -84,7 +85,7 @@ class InvertedResidual(nn.Module):
     Attributes:
         filters: output channels.
         expanded_filters: channels of the depthwise convolution.
-        kernel_size, stride: of the depthwise convolution.
+        kernel_size, stride, padding: of the depthwise convolution.
         activation: after the expansion and the depthwise convolution.
         norm: constructor of the batch norms.
         conv_init, depthwise_init: initializers of 1x1 and of depthwise kernels.
@@ -103,6 +104,7 @@ class InvertedResidual(nn.Module):
     conv_init: Initializer
     depthwise_init: Initializer
     dtype: Any
+    padding: str = "SAME"
     squeeze_excite: ModuleDef | None = None
     stochastic_depth_rate: float = 0.0
 
@@ -123,6 +125,7 @@ class InvertedResidual(nn.Module):
             self.expanded_filters,
             self.kernel_size,
             stride=self.stride,
+            padding=self.padding,
             depthwise=True,
             kernel_init=self.depthwise_init,
             activation=self.activation,

@@ -41,15 +41,22 @@ class MobileNetV2(ImageModel, kw_only=True):
     Attributes (besides those of `ImageModel`):
         width_multiplier: multiplies every width; below 1, all but the last layer's.
         dropout_rate: before the classifier.
+        symmetric_padding: of convolutions as in PyTorch; False: as in TensorFlow, the original.
     """
 
     dropout_rate: float = 0.2
+    symmetric_padding: bool = False
     bn_momentum: float = 0.997
     bn_epsilon: float = 1e-3
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        shared = {"norm": self.norm(train), "dtype": self.dtype, "activation": nn.relu6}
+        shared = {
+            "norm": self.norm(train),
+            "dtype": self.dtype,
+            "activation": nn.relu6,
+            "padding": "SYMMETRIC" if self.symmetric_padding else "SAME",
+        }
         conv = partial(layers.ConvNorm, kernel_init=kernel_init, **shared)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(

@@ -68,17 +68,23 @@ class MobileNetV3(ImageModel, kw_only=True):
         hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.
         dropout_rate: before the classifier.
+        symmetric_padding: of convolutions as in PyTorch; False: as in TensorFlow, the original.
     """
 
     blocks: Sequence[Block]
     hidden_filters: int
     dropout_rate: float = 0.2
+    symmetric_padding: bool = False
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        shared = {"norm": self.norm(train), "dtype": self.dtype}
+        shared = {
+            "norm": self.norm(train),
+            "dtype": self.dtype,
+            "padding": "SYMMETRIC" if self.symmetric_padding else "SAME",
+        }
         conv = partial(layers.ConvNorm, kernel_init=kernel_init, activation=nn.hard_swish, **shared)
         x = layers.model_input(images, self.input_resolution, total_stride=32)
         x = conv(STEM_FILTERS, 3, stride=2, name="stem")(x)

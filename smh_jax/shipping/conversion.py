@@ -12,7 +12,7 @@ from smh_jax.config import Config, MethodConfig
 from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.shipping import params_file
+from smh_jax.shipping import params_file, pretrained
 from smh_jax.training import trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.program import Program
@@ -42,12 +42,20 @@ def of_run(
 
 
 def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
-    """The same for a Flax model's collections on disk, which `config` says how to use.
+    """The same for a Flax model's collections on disk, or for another library's pretrained weights.
 
-    Raises ValueError if the file cannot be read, or is of another model.
+    `config` says how to use them.
+
+    Raises:
+        ValueError: if the file cannot be read, or is of another model.
     """
     run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
-    collections = params_file.read(path)
+    if pretrained.is_foreign(path):
+        collections = pretrained.load(
+            config.model.name, path, num_classes=run.model.num_classes, **config.model.options
+        )
+    else:
+        collections = params_file.read(path)
     like = jax.eval_shape(Program.for_run(run, num_examples=1).init_state).model_state
     state = {name: collections.get(name) for name in like}
     wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, state)

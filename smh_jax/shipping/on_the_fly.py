@@ -16,26 +16,27 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from smh_jax.manifest import Tensor
 from smh_jax.methods import Method, Variables
 from smh_jax.models import jaxprs
-from smh_jax.training.forward import logits_of_params
-
-Predict = Callable[[Variables, dict[str, Any], jax.Array], jax.Array]
+from smh_jax.training.forward import IMAGES, Call, outputs
 
 
-def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Predict:
+def predict(
+    model: nn.Module, method: Method, at_once: int | None = None, call: Call = IMAGES
+) -> Callable[..., Any]:
     """The model's forward pass, a pure function to be jitted.
 
-    It is called with the variables, the model's other collections (batch statistics) and images
-    [batch, height, width, channels].
-    Its logits [batch, classes] are those of `model.apply` on `method.materialize(variables)`, but
-    for rounding. Its memory is that of the variables, of the weights that are generated at once, of
-    the largest layer's weights and of the activations. A tensor that several layers share is kept
-    from the first to the last of them.
+    It is called with the variables, the model's other collections (batch statistics) and the inputs
+    of the call: images [batch, height, width, channels].
+    Its outputs, logits [batch, classes], are those of `model.apply` on
+    `method.materialize(variables)`, but for rounding. Its memory is that of the variables, of the
+    weights that are generated at once, of the largest layer's weights and of the activations. A
+    tensor that several layers share is kept from the first to the last of them.
 
     Args:
-        model: is called as `model(images, train=False)`.
+        model: any Flax Linen module.
         method: that generates its weights.
         at_once: consecutive tensors are generated together up to this many elements, which is
             faster than one by one; None takes the largest tensor's size, 0 generates one by one.
+        call: how the model is called; `model(images, train=False)` unless said otherwise.
     """
     tensors = method.manifest.hashed
     if at_once is None:
@@ -45,19 +46,19 @@ def predict(model: nn.Module, method: Method, at_once: int | None = None) -> Pre
         {t.name: jax.ShapeDtypeStruct(t.shape, t.dtype) for t in method.manifest.tensors}
     )
     names = jax.tree.leaves(method.manifest.tree({t.name: t.name for t in method.manifest.tensors}))
-    trace = jax.make_jaxpr(functools.partial(logits_of_params, model))
+    trace = jax.make_jaxpr(functools.partial(outputs, model, call), return_shape=True)
 
-    def function(variables: Variables, model_state: dict[str, Any], images: jax.Array) -> jax.Array:
-        program = trace(abstract_params, model_state, images)
-        clock = _Clock(images)
+    def function(variables: Variables, model_state: dict[str, Any], *inputs: jax.Array) -> Any:
+        program, like = trace(abstract_params, model_state, *inputs)
+        clock = _Clock(inputs)
         weights: dict[str, Any] = dict(variables["stored"])
         for first, last in groups:
             part = functools.partial(method.materialize_part, variables, first, last)
             names_of_part = [tensor.name for tensor in tensors[first:last]]
             weights |= _later(lambda part=part: part(clock.zero()), names_of_part)
-        inputs = [*(weights[name] for name in names), *jax.tree.leaves((model_state, images))]
-        (logits,) = _evaluate(program, inputs, clock)
-        return _now(logits)
+        leaves = [*(weights[name] for name in names), *jax.tree.leaves((model_state, inputs))]
+        results = map(_now, _evaluate(program, leaves, clock))
+        return jax.tree.unflatten(jax.tree.structure(like), results)
 
     return function
 
@@ -99,9 +100,9 @@ class _Clock:
     of the last layer.
     """
 
-    def __init__(self, images: jax.Array):
+    def __init__(self, inputs: Sequence[Any]):
         self._latest: jax.Array | None = None
-        self.tick([images])
+        self.tick(inputs)
 
     def tick(self, results: Sequence[Any]) -> None:
         """Says that these are the latest results."""

@@ -32,7 +32,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     reader = _read_orbax if path.is_dir() else readers.get(path.suffix)
     if reader is None:
         raise ValueError(
-            f"params={path} must be a file {' or '.join(readers)}, or a folder of orbax"
+            f"params={path} must be a file {' or '.join(readers)}, a folder of orbax, or another "
+            "library's file .pt, .pth, .bin, .weights.h5, .h5 or .keras"
         )
     try:
         tree = reader(path)

@@ -4,10 +4,13 @@ Training, evaluation, artifacts, exports and inference on the fly all come throu
 state is its collections but 'params', such as its batch statistics.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
@@ -15,11 +18,64 @@ from smh_jax.methods import Method, Variables
 ModelState = dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """How a model is called: with arrays, its inputs, and with other arguments, which are fixed.
+
+    Attributes:
+        leaves: of the positional and the keyword arguments; arrays by their shapes and dtypes.
+        structure: of both.
+    """
+
+    leaves: tuple[Any, ...]
+    structure: jax.tree_util.PyTreeDef
+
+    @classmethod
+    def of(cls, *args: Any, **kwargs: Any) -> "Call":
+        """The call with these arguments, or others of the same shapes and dtypes."""
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
+        abstract = (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if array else leaf
+            for leaf, array in zip(leaves, is_array, strict=True)
+        )
+        return cls(tuple(abstract), structure)
+
+    @property
+    def inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the inputs in their order, by name: 'input0', or the keyword's."""
+        arguments = jax.tree.unflatten(self.structure, self.leaves)
+        named = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arguments):
+            if isinstance(leaf, jax.ShapeDtypeStruct):
+                name = jax.tree_util.keystr(path[1:], simple=True, separator="_")
+                named[f"input{name}" if path[0].idx == 0 else name] = leaf
+        return named
+
+    def arguments(self, inputs: Sequence[jax.Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments with these inputs."""
+        arrays = iter(inputs)
+        leaves = [next(arrays) if isinstance(x, jax.ShapeDtypeStruct) else x for x in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+# Of an image model in evaluation; the shape says nothing.
+IMAGES = Call.of(jax.ShapeDtypeStruct((), jnp.float32), train=False)
+
+
+def outputs(
+    model: nn.Module, call: Call, params: Params, model_state: ModelState, *inputs: jax.Array
+) -> Any:
+    """What the model makes of the inputs of a call; logits [batch, classes] for an image model."""
+    args, kwargs = call.arguments(inputs)
+    return model.apply({"params": params, **model_state}, *args, **kwargs)
+
+
 def logits_of_params(
     model: nn.Module, params: Params, model_state: ModelState, images: jax.Array
 ) -> jax.Array:
     """Logits [batch, classes] in evaluation, of images [batch, height, width, channels]."""
-    return model.apply({"params": params, **model_state}, images, train=False)
+    return outputs(model, IMAGES, params, model_state, images)
 
 
 def logits(
@@ -41,14 +97,14 @@ def training_logits(
     dropout_key: jax.Array,
 ) -> tuple[jax.Array, ModelState]:
     """Logits [batch, classes] in training, and the model's next state."""
-    outputs, next_state = model.apply(
+    logits, next_state = model.apply(
         {"params": params, **model_state},
         images,
         train=True,
         mutable=list(model_state),
         rngs={"dropout": dropout_key},
     )
-    return outputs, dict(next_state)
+    return logits, dict(next_state)
 
 
 def initial_collections(
@@ -61,6 +117,6 @@ def initial_collections(
         input_shape: of one batch of images, batch dimension included.
         key: of all its draws.
     """
-    images = jax.numpy.zeros(input_shape, jax.numpy.float32)
+    images = jnp.zeros(input_shape, jnp.float32)
     collections = dict(model.init({"params": key, "dropout": key}, images, train=False))
     return collections.pop("params"), collections

@@ -1,11 +1,14 @@
 """Learning-rate schedules and optimizers, from the base values of a config."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from smh_jax.config import OptimizerConfig
-from smh_jax.methods import GROUPS, Variables
+from smh_jax.methods import GROUPS
+from smh_jax.training import losses
 
 # The learning rates of configs are for this many examples per step.
 BASE_BATCH_SIZE = 256
@@ -80,10 +83,69 @@ def create(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientT
     else:
         nesterov = config.name == "nesterov"
         optimizer = optax.sgd(schedule, momentum=config.momentum, nesterov=nesterov)
+    return _at_rates(optimizer, config)
+
+
+def optimizer(
+    compressed: Any,
+    tx: optax.GradientTransformation,
+    *,
+    pool_rate: float = 2.0,
+    scale_rate: float = 0.1,
+    clip_norm: float | None = 1.0,
+    weight_decay: float = 0.0,
+    weight_decay_on: str = "variables",
+    weight_decay_exclude: str = "",
+) -> optax.GradientTransformation:
+    """An optimizer for a loop of one's own that treats variables as the trainer does.
+
+    Weight decay is added to the gradient, which is then clipped; what `tx` makes of it is
+    multiplied by each group's rate. The defaults are those of the recipes (`configs/methods.py`).
+
+    Args:
+        compressed: what `smh_jax.compress` gave.
+        tx: any optimizer whose updates are proportional to its learning rate, such as
+            `optax.sgd(schedule, momentum=0.9)`.
+        pool_rate, scale_rate: multiply the learning rate of the pools and of the scales.
+        clip_norm: largest global norm of the gradient of all variables; None does not clip.
+        weight_decay, weight_decay_on, weight_decay_exclude: as in `OptimizerConfig`.
+
+    Raises:
+        ValueError: for a value out of its range.
+    """
+    config = OptimizerConfig(
+        pool_rate=pool_rate,
+        scale_rate=scale_rate,
+        clip_norm=clip_norm,
+        weight_decay=weight_decay,
+        weight_decay_on=weight_decay_on,
+        weight_decay_exclude=weight_decay_exclude,
+    )
+    method = compressed.method
+    # NNX keeps its variables in a tree of its own kind, with the leaves in the same order.
+    structure = jax.tree.structure(method.abstract_variables)
+
+    def penalty(leaves: list[jax.Array]) -> jax.Array:
+        variables = jax.tree.unflatten(structure, leaves)
+        return losses.regularization(variables, method.materialize(variables), method, config)
+
+    def regularize(gradient: Any, variables: Any) -> Any:
+        leaves, kind = jax.tree.flatten(variables)
+        return optax.tree.add(gradient, jax.tree.unflatten(kind, jax.grad(penalty)(leaves)))
+
+    return optax.chain(optax.stateless(regularize), _at_rates(tx, config))
+
+
+def _at_rates(
+    optimizer: optax.GradientTransformation, config: OptimizerConfig
+) -> optax.GradientTransformation:
+    """The optimizer of a method's variables: clipped before it, and each group's rate after it."""
     rates = {"pools": config.pool_rate, "scales": config.scale_rate, "stored": 1.0}
 
-    def labels(variables: Variables) -> dict[str, str]:
-        return {group: group for group in variables}
+    def labels(variables: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: jax.tree_util.keystr(path[:1], simple=True), variables
+        )
 
     clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
     # All of these optimizers' updates are proportional to the learning rate.

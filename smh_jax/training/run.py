@@ -92,7 +92,7 @@ def _manifest_of(
     traced = Manifest.from_model(
         model.clone(axis_name=None),
         (1, *dataset.image_shape),
-        config.method.hashed,
+        hashed=config.method.hashed,
         measure=known is None,
     )
     if known is None:

@@ -7,6 +7,7 @@ lock            who trains it
 """
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from etils import epath
 
 from smh_jax import config as configs
+from smh_jax import methods, models
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import keep, write_json, write_text
@@ -91,7 +93,8 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        changed = configs.changes_on_resume(read_run_config(path), config)
+        there, here = _with_all_options(read_run_config(path)), _with_all_options(config)
+        changed = configs.changes_on_resume(there, here)
         if changed:
             listed = "; ".join(
                 f"{name}: {old!r} there, {new!r} here" for name, (old, new) in changed.items()
@@ -147,3 +150,16 @@ class Workdir:
         if path.exists():
             keep(path, path.name)
         write_json(path, result)
+
+
+def _with_all_options(config: Config) -> Config:
+    """The same run, whose options may have been fewer or more when it began."""
+    model, method = config.model, config.method
+    options = models.default_options(model.name) | model.options
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(model, options=options),
+        method=dataclasses.replace(
+            method, options=methods.all_options(method.name, method.options)
+        ),
+    )

@@ -18,6 +18,7 @@ from smh_jax.methods.rounding import PRECISIONS, dequantize, quantize
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.training import forward
+from smh_jax.training.compressed import Compressed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Artifact:
             `Quantized`.
         model_state: the model's other collections (batch statistics).
         precision: of the pools: 'float32' (as they were trained), 'bfloat16', 'int8' or 'int4'.
-        model: the base model; None if it is not one of this project's.
+        model: the base model: one of this project's by name, or one of your own as
+            `smh_jax.compress` gave it, which no file holds; None if unknown.
         preprocessing: of the images; None if unknown.
         class_names: in order of the logits; () if unknown.
         accuracy: what was measured of it, such as {'split': 'test', 'accuracy': 0.99, ...}.
@@ -54,11 +56,28 @@ class Artifact:
     stored: Variables
     model_state: Mapping[str, Any]
     precision: str = "float32"
-    model: ModelSpec | None = None
+    model: ModelSpec | Compressed | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, compressed: Compressed, collections: Mapping[str, Any]) -> "Artifact":
+        """A trained model of your own: what `compress` gave, and the collections of its `apply`."""
+        model_state = dict(collections)
+        variables = dict(model_state.pop("params"))
+        return cls(compressed.method, variables, model_state, model=compressed)
+
+    def with_model(self, compressed: Compressed) -> "Artifact":
+        """This artifact, loaded from a file, with the model of your own that it was made of.
+
+        Raises:
+            ValueError: if the model has other tensors.
+        """
+        if not self.method.manifest.same_tensors(compressed.method.manifest):
+            raise ValueError(f"the model has other tensors than those of {compressed!r}")
+        return dataclasses.replace(self, model=compressed.clone(method=self.method))
 
     def at(self, precision: str) -> "Artifact":
         """The same model with its pools stored at a precision; without pools, the model itself.
@@ -104,17 +123,28 @@ class Artifact:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The base model; raises ValueError if it is not one of this project's."""
+        """The base model; raises ValueError if it is unknown."""
         if self.model is None:
             raise ValueError(
-                "the artifact does not name a model of smh_jax.models: "
-                "apply your own module to its params and model_state"
+                "the artifact does not name a model of smh_jax.models: load it with model=..., "
+                "as smh_jax.compress gives it, or apply your own module to its params and "
+                "model_state"
             )
-        return self.model.create()
+        return self.model.create() if isinstance(self.model, ModelSpec) else self.model.model
 
-    def logits(self, images: Any) -> jax.Array:
-        """Logits [batch, classes] of preprocessed images [batch, height, width, channels]."""
-        return _logits(self.module, self.params, dict(self.model_state), images)
+    @property
+    def call(self) -> forward.Call:
+        """How the base model is called."""
+        return self.model.call if isinstance(self.model, Compressed) else forward.IMAGES
+
+    def logits(self, *inputs: Any) -> Any:
+        """The model's outputs: logits [batch, classes] of preprocessed images.
+
+        Args:
+            *inputs: images [batch, height, width, channels], or the arrays among the arguments of
+                a model of your own, in the order of `compress`'s example.
+        """
+        return _outputs(self.module, self.call, self.params, dict(self.model_state), *inputs)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [batch, classes] of images [batch, height, width, channels] of uint8.
@@ -127,5 +157,5 @@ class Artifact:
         return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(images))))
 
 
-_logits = jax.jit(forward.logits_of_params, static_argnums=0)
+_outputs = jax.jit(forward.outputs, static_argnums=(0, 1))
 _quantize = jax.jit(quantize, static_argnums=1)

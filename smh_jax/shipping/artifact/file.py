@@ -26,6 +26,7 @@ from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.training import forward
+from smh_jax.training.compressed import Compressed
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25
@@ -41,10 +42,10 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
     """The bytes of the file that `save` writes; compressed by zstandard on demand."""
     groups = {**artifact.stored, "model_state": dict(artifact.model_state)}
     tensors, leaves = layout.pack(groups)
-    method = artifact.method
+    method, model = artifact.method, artifact.model
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
     metadata = {
-        "model": artifact.model and dataclasses.asdict(artifact.model),
+        "model": dataclasses.asdict(model) if isinstance(model, ModelSpec) else None,
         "method": {"name": method.name, "target_size": method.target_size, "options": options},
         "precision": artifact.precision,
         "preprocessing": artifact.preprocessing and dataclasses.asdict(artifact.preprocessing),
@@ -98,15 +99,21 @@ def save(
     return artifact
 
 
-def load(path: str | os.PathLike[str]) -> Artifact:
+def load(path: str | os.PathLike[str], model: Compressed | None = None) -> Artifact:
     """Reads a model that `save` wrote; nothing of the file is ever executed.
+
+    Args:
+        path: of the file.
+        model: of your own, as `smh_jax.compress` gives it at any target size; a model of
+            `smh_jax.models` is named in the file.
 
     Raises:
         ValueError: if the file is missing, cut off, changed, of another format version, or
             describes what does not fit together.
     """
     try:
-        return decode(pathlib.Path(path).read_bytes())
+        artifact = decode(pathlib.Path(path).read_bytes())
+        return artifact if model is None else artifact.with_model(model)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -10,41 +10,44 @@ import jax.numpy as jnp
 
 from smh_jax.config.names import check_choice
 from smh_jax.shipping import on_the_fly
-from smh_jax.shipping.artifact.artifact import Artifact
-from smh_jax.training.forward import logits_of_params
+from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
+from smh_jax.training.forward import outputs
 
 FORMS = ("on_the_fly", "unpacked")
 
 
-def forward(artifact: Artifact, form: str) -> tuple[Callable[..., jax.Array], Any]:
-    """The forward pass `function(constants, images)` and its constants, a pytree.
+def forward(artifact: Artifact, form: str) -> tuple[Callable[..., Any], Any]:
+    """The forward pass `function(constants, *inputs)` and its constants, a pytree.
 
     The form 'on_the_fly' has the stored variables for constants, and generates each layer's weights
     when they are needed; 'unpacked' has all weights for constants.
 
     Raises:
-        ValueError: for another form, or if the base model is not one of this project's.
+        ValueError: for another form, or if the artifact does not have its base model.
     """
     check_choice("form", form, FORMS)
-    model_state = dict(artifact.model_state)
+    module, call, model_state = artifact.module, artifact.call, dict(artifact.model_state)
     if form == "unpacked":
-        unpacked = functools.partial(logits_of_params, artifact.module)
-        return lambda both, images: unpacked(*both, images), (artifact.params, model_state)
-    predict = on_the_fly.predict(artifact.module, artifact.method)
+        unpacked = functools.partial(outputs, module, call)
+        return lambda both, *inputs: unpacked(*both, *inputs), (artifact.params, model_state)
+    predict = on_the_fly.predict(module, artifact.method, call=call)
 
-    def generated(constants: Any, images: jax.Array) -> jax.Array:
+    def generated(constants: Any, *inputs: jax.Array) -> Any:
         stored, state = constants
-        return predict(artifact.restore(stored), state, images)
+        return predict(artifact.restore(stored), state, *inputs)
 
     return generated, (artifact.stored, model_state)
 
 
-def image_batch(artifact: Artifact) -> jax.ShapeDtypeStruct:
-    """Shape [batch, height, width, channels], with a symbol for the batch, and dtype of its images.
+def inputs_of(artifact: Artifact) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of the inputs by name; those of images have a symbol for the batch.
 
     Raises ValueError if the artifact does not say.
     """
+    if not isinstance(artifact.model, ModelSpec):
+        return artifact.call.inputs
     if artifact.preprocessing is None:
         raise ValueError("the artifact does not say the shape of its images")
     (batch,) = jax.export.symbolic_shape("batch")
-    return jax.ShapeDtypeStruct((batch, *artifact.preprocessing.image_shape), jnp.float32)
+    shape = (batch, *artifact.preprocessing.image_shape)
+    return {"images": jax.ShapeDtypeStruct(shape, jnp.float32)}

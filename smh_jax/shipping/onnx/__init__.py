@@ -8,6 +8,7 @@ those of other on_the_fly models 2 to 9 times as large, and holds orbax-checkpoi
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,13 +18,12 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from smh_jax.models import jaxprs
 from smh_jax.shipping.artifact.artifact import Artifact
-from smh_jax.shipping.artifact.forward import forward, image_batch
+from smh_jax.shipping.artifact.forward import forward, inputs_of
 from smh_jax.shipping.onnx import contractions, elementwise, structure  # noqa: F401  (register)
 from smh_jax.shipping.onnx.folding import fold
 from smh_jax.shipping.onnx.graph import Graph, type_of
 from smh_jax.shipping.onnx.tensors import TRANSLATIONS, Builder, Tensor
 
-INPUT, OUTPUT = "images", "logits"
 # A known value is stored if it is no larger than what it follows from, or this small.
 _SMALL_BYTES = 256
 
@@ -32,34 +32,54 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
     """An ONNX model from float32 'images' [batch, height, width, channels] to 'logits'.
 
     Its images are preprocessed already; `mean`, `stddev`, `crop` and `class_names` are in the
-    file's metadata.
+    file's metadata. A model of your own has the inputs of `compress`'s example, 'input0' and so on
+    or by their keywords, and outputs called 'output0' and so on, or by their keys.
 
     Raises:
         ValueError: if the model has an operation without translation, which the message names, or
             the form is not one of `artifact.FORMS`.
     """
     function, constants = forward(artifact, form)
-    images = image_batch(artifact)
-    batch, *shape = images.shape
-    program = jax.make_jaxpr(function)(constants, images)
-    builder = Builder(Graph(), (batch, INPUT))
+    shapes = inputs_of(artifact)
+    program, like = jax.make_jaxpr(function, return_shape=True)(constants, *shapes.values())
+    # The symbol of the batch is the first size, if it is one at all.
+    name, first = next(iter(shapes.items()))
+    builder = Builder(Graph(), (first.shape[0] if first.shape else 1, name))
     # All that is large stays as it is; what is small may be folded.
     inputs = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(constants)):
         is_pool = jax.tree_util.keystr(path[:2]) == "[0]['pools']"
         inputs.append(_initializer(builder, leaf) if is_pool else _known(leaf))
-    inputs.append(Tensor(INPUT, (batch, *shape), np.dtype(np.float32)))
-    (logits,) = _translate(builder, program, inputs)
-    logits = builder.whole(logits, program.out_avals[0].shape)
-    preprocessing = {
-        name: getattr(artifact.preprocessing, name) for name in ("mean", "stddev", "crop")
-    }
-    metadata = {
-        "class_names": json.dumps(artifact.class_names, separators=(",", ":")),
-        "preprocessing": json.dumps(preprocessing),
-    }
-    outputs = {OUTPUT: (builder.of(logits), ("batch", *logits.dims[1:]))}
-    return builder.graph.model({INPUT: ("batch", *shape)}, outputs, metadata).SerializeToString()
+    inputs += [Tensor(name, x.shape, np.dtype(x.dtype)) for name, x in shapes.items()]
+    outputs = {}
+    results = zip(
+        _translate(builder, program, inputs), program.out_avals, _names(like), strict=True
+    )
+    for result, aval, name in results:
+        result = builder.whole(result, aval.shape)
+        outputs[name] = (builder.of(result), *_typed(result.dtype, result.dims))
+    metadata = {"class_names": json.dumps(artifact.class_names, separators=(",", ":"))}
+    if artifact.preprocessing is not None:
+        preprocessing = {
+            name: getattr(artifact.preprocessing, name) for name in ("mean", "stddev", "crop")
+        }
+        metadata["preprocessing"] = json.dumps(preprocessing)
+    typed = {name: _typed(x.dtype, x.shape) for name, x in shapes.items()}
+    return builder.graph.model(typed, outputs, metadata).SerializeToString()
+
+
+def _names(outputs: Any) -> list[str]:
+    """Names of the leaves of what a model gives."""
+    if isinstance(outputs, jax.ShapeDtypeStruct):
+        return ["logits"]
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
+    names = [jax.tree_util.keystr(path, simple=True, separator="_") for path in paths]
+    return [f"output{name}" if name.isdecimal() else name for name in names]
+
+
+def _typed(dtype: Any, dims: Sequence[Any]) -> tuple[Any, list[int | str]]:
+    """Dtype and shape of an input or output, a symbol by its name."""
+    return dtype, [size if isinstance(size, int) else str(size) for size in dims]
 
 
 def _known(value: Any, **how: Any) -> Tensor:

@@ -55,16 +55,16 @@ class Graph:
 
     def model(
         self,
-        inputs: Mapping[str, Sequence[int | str]],
-        outputs: Mapping[str, tuple[str, Sequence[int | str]]],
+        inputs: Mapping[str, tuple[Any, Sequence[int | str]]],
+        outputs: Mapping[str, tuple[str, Any, Sequence[int | str]]],
         metadata: Mapping[str, str],
     ) -> onnx.ModelProto:
         """The model of what the outputs need.
 
-        `inputs` are the shapes of the float32 inputs by name, and `outputs`, by name, the tensor
-        that each is and its shape; `metadata` are texts that the file carries.
+        `inputs` are dtypes and shapes of the inputs by name, and `outputs`, by name, the tensor
+        that each is, its dtype and its shape; `metadata` are texts that the file carries.
         """
-        needed = {tensor for tensor, _ in outputs.values()}
+        needed = {tensor for tensor, *_ in outputs.values()}
         kept = []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
@@ -72,13 +72,13 @@ class Graph:
                 kept.append(node)
         identities = [
             onnx.helper.make_node("Identity", [tensor], [name])
-            for name, (tensor, _) in outputs.items()
+            for name, (tensor, *_) in outputs.items()
         ]
         graph = onnx.helper.make_graph(
             kept[::-1] + identities,
             "smh_jax",
-            [_float32(name, shape) for name, shape in inputs.items()],
-            [_float32(name, shape) for name, (_, shape) in outputs.items()],
+            [_value(name, *described) for name, described in inputs.items()],
+            [_value(name, *described) for name, (_, *described) in outputs.items()],
             [initializer for initializer in self._initializers if initializer.name in needed],
         )
         opset = onnx.helper.make_opsetid("", OPSET)
@@ -88,5 +88,7 @@ class Graph:
         return model
 
 
-def _float32(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+def _value(name: str, dtype: Any, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    # The graph computes in float32 what is bfloat16 in the traced program.
+    dtype = np.float32 if np.dtype(dtype).name == "bfloat16" else dtype
+    return onnx.helper.make_tensor_value_info(name, type_of(dtype), shape)
