@@ -236,6 +236,40 @@ def test_pools_of_other_shapes(opened, refuses):
     )
 
 
+@pytest.mark.parametrize(("group", "change", "match"), [
+    ("scales/float32", lambda x: x.view(np.int32), "int32 .*, not flat float32"),
+    ("stored/float32", lambda x: x.astype(np.int64), "int64 .*, not flat float32"),
+    ("pools/float32", lambda x: x[np.newaxis], r"float32 \(1, .*\), not flat float32"),
+    ("pools/float32", lambda x: x.astype(np.float16), "float16 .*, not flat float32"),
+    ("scales/float32", lambda x: x * np.nan, "scales/float32 has numbers that are not finite"),
+    ("model_state/float32", lambda x: x + np.inf, "model_state/float32 has .* not finite"),
+])  # fmt: skip
+def test_tensors_of_other_types_than_described(group, change, match, opened, refuses):
+    tensors, metadata = opened
+    changed = {**tensors, group: change(tensors[group])}
+    refuses(container.write(changed, metadata, compress=False), match)
+
+
+@pytest.mark.parametrize(("precision", "group", "change"), [
+    ("int8", "pools/int8", lambda x: x[np.newaxis]),
+    ("int8", "pools/int8", lambda x: x.view(np.uint8)),
+    ("int4", "pools/int4", lambda x: x.view(np.int8)),
+    ("int8", "pools/row_scales", lambda x: x.astype(np.float64)),
+])  # fmt: skip
+def test_rounded_pools_of_other_types(precision, group, change, refuses):
+    content = artifact.encode(artifacts.make().at(precision))
+    tensors, metadata = container.read(content)
+    metadata = {k: v for k, v in metadata.items() if k not in ("digest", "format_version")}
+    changed = {**tensors, group: change(tensors[group])}
+    refuses(container.write(changed, metadata, compress=False), f"{group} is .*, not flat")
+
+
+def test_messages_are_short(opened, refuses):
+    tensors, metadata = opened
+    for key, value in (("precision", "x" * 500_000), ("manifest", deflate({"x" * 500_000: 1}))):
+        refuses(container.write(tensors, {**metadata, key: value}, compress=False), "do not fit")
+
+
 def test_compressed_files_that_claim_too_much(data, refuses):
     bomb = zstandard.ZstdCompressor(level=1).compress(bytes(2**29))
     refuses(bomb, "at most .* are believed")

@@ -70,6 +70,34 @@ def test_colors_become_what_the_model_sees(tmp_path):
         assert np.all(artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,)).load(path) == 77), mode
 
 
+def test_pixels_of_other_depths(tmp_path):
+    grey = artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,))
+    path = tmp_path / "image.tiff"
+    PIL.Image.fromarray(np.full((9, 9), 77 * 257, np.uint16)).save(path)
+    assert np.all(grey.load(path) == 77)
+    assert np.all(artifact.Preprocessing((9, 9, 3), MEAN, STDDEV).load(path) == 77)
+    PIL.Image.fromarray(np.eye(9) > 0).save(path)
+    np.testing.assert_array_equal(grey.load(path)[..., 0], 255 * np.eye(9))
+    PIL.Image.new("CMYK", (9, 9), (0, 0, 0, 178)).save(path)
+    assert np.all(grey.load(path) == 77)
+    for dtype in (np.float32, np.int32):
+        PIL.Image.fromarray(np.full((9, 9), 77, dtype)).save(path)
+        with pytest.raises(ValueError, match=r"image.tiff is not .* save it in 8 or 16 bits"):
+            grey.load(path)
+
+
+def test_files_that_are_cut_off_or_animated(tmp_path):
+    grey = artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,))
+    frames = [PIL.Image.new("L", (9, 9), value) for value in (77, 200)]
+    frames[0].save(tmp_path / "image.gif", save_all=True, append_images=frames[1:])
+    assert np.all(grey.load(tmp_path / "image.gif") == 77)
+    path = tmp_path / "image.png"
+    PIL.Image.fromarray(smooth(90, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"image.png is not an image that can be read: .*trunc"):
+        grey.load(path)
+
+
 def test_pictures_taken_sideways_are_turned(tmp_path):
     picture = PIL.Image.fromarray(smooth(40, 40))
     exif = PIL.Image.Exif()

@@ -347,6 +347,16 @@ def test_a_second_trainer_is_told_who_the_first_one_is(whole, tmp_path):
     assert train_and_evaluate(config, workdir) == result
 
 
+@pytest.mark.parametrize("name", ["result.json", "config.json", "manifest.json"])
+def test_a_damaged_file_is_named(name, whole, tmp_path):
+    config, workdir, _ = whole
+    shutil.copytree(workdir, tmp_path / "run")
+    for content in (b"{", b"\xff"):
+        (tmp_path / "run" / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            train_and_evaluate(config, tmp_path / "run")
+
+
 def damage(path, kind):
     content = bytearray(path.read_bytes())
     if kind == "flipped" and content:

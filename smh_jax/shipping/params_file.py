@@ -39,7 +39,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         tree = reader(path)
     except Exception as error:
         # What a damaged file brings about in three libraries is of no one type.
-        raise ValueError(f"params={path} cannot be read: {error!r}") from error
+        raise ValueError(f"params={path} cannot be read: {error!r:.500}") from error
     if not isinstance(tree, dict) or not tree:
         raise ValueError(f"params={path} holds no tree of named tensors")
     return tree if "params" in tree else {"params": tree}

@@ -19,7 +19,10 @@ from smh_jax.training.trained import Trained
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl; none for a run at step 0."""
     path = workdir / "metrics.jsonl"
-    return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
+    try:
+        return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def scales_of(learned: Trained) -> list[np.ndarray]:

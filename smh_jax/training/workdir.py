@@ -110,7 +110,7 @@ class Workdir:
             )
         try:
             return Manifest.from_json((self.path / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"workdir={self.path} has no readable manifest.json: {error}"
             ) from error
@@ -140,9 +140,12 @@ class Workdir:
         write_json(path, configs.to_json_dict(config))
 
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json, or None."""
+        """The content of result.json, or None; raises ValueError if it is damaged."""
         path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): rename it to finish anew") from error
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json; that of a shorter training is kept as result.1.json."""

@@ -67,7 +67,7 @@ def decode(data: bytes) -> Artifact:
     except Exception as error:
         # A hostile description can raise any error.
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"its metadata do not fit: {kind}{error}") from error
+        raise ValueError(f"its metadata do not fit: {kind}{error!s:.500}") from error
 
 
 def save(

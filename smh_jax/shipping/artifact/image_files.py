@@ -53,7 +53,7 @@ class Preprocessing:
             raise ValueError(f"image files have 1 or 3 channels; the model wants {channels}")
         try:
             with PIL.Image.open(path) as image:
-                image = PIL.ImageOps.exif_transpose(image).convert(_MODES[channels])
+                image = _in_8_bits(PIL.ImageOps.exif_transpose(image)).convert(_MODES[channels])
         except FileNotFoundError as error:
             raise ValueError(f"{path} does not exist") from error
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
@@ -91,6 +91,15 @@ class Preprocessing:
             )
         mean, stddev = np.asarray(self.mean, np.float32), np.asarray(self.stddev, np.float32)
         return images.astype(np.float32) * (1.0 / (255.0 * stddev)) - mean / stddev
+
+
+def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image with 8 bits per channel; Pillow itself would clip brighter pixels to white."""
+    if image.mode.startswith("I;16"):
+        return PIL.Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are 32-bit numbers of no known range; save it in 8 or 16 bits")
+    return image
 
 
 def _resizing(crop: str, size: int, new_size: int) -> np.ndarray:

@@ -68,11 +68,17 @@ def unpack(
         raise ValueError(f"it holds {sorted(description)} where {sorted(groups)} are wanted")
     position = dict.fromkeys(tensors, 0)
 
-    def take(tensor: str, size: int) -> np.ndarray:
+    def take(tensor: str, size: int, dtype: str) -> np.ndarray:
         if tensor not in tensors or position[tensor] + size > tensors[tensor].size:
             raise ValueError(f"tensor {tensor} has fewer elements than its leaves")
         begin, position[tensor] = position[tensor], position[tensor] + size
-        return tensors[tensor][begin : begin + size]
+        values = tensors[tensor]
+        if values.ndim != 1 or values.dtype.name != dtype:
+            raise ValueError(f"tensor {tensor} is {values.dtype} {values.shape}, not flat {dtype}")
+        values = values[begin : begin + size]
+        if not np.isfinite(values).all():
+            raise ValueError(f"tensor {tensor} has numbers that are not finite")
+        return values
 
     unpacked = {}
     for group, like in groups.items():
@@ -92,11 +98,12 @@ def unpack(
                 )
             size = math.prod(shape)
             if dtype in INTEGERS:
-                values = take(f"{group}/{dtype}", size if dtype == "int8" else -(-size // 2))
-                scales = take(f"{group}/{_ROW_SCALES}", num_rows(shape))
+                count, kind = (size, "int8") if dtype == "int8" else (-(-size // 2), "uint8")
+                values = take(f"{group}/{dtype}", count, kind)
+                scales = take(f"{group}/{_ROW_SCALES}", num_rows(shape), "float32")
                 leaves.append(Quantized(values, scales, shape, dtype))
             else:
-                leaves.append(take(f"{group}/{dtype}", size).reshape(shape))
+                leaves.append(take(f"{group}/{dtype}", size, dtype).reshape(shape))
         unpacked[group] = jax.tree.unflatten(jax.tree.structure(like), leaves)
     for tensor, end in position.items():
         if end != tensors[tensor].size:
