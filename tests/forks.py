@@ -105,7 +105,7 @@ def _serve(requests: socket.socket) -> list[str] | None:
                 os.close(descriptor)
             continue
         requests.close()
-        # A fork waits for the command, which is its fork: the server goes on.
+        # A fork waits for the command, which is its own fork, so that the server is free.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if command := os.fork():
             os.write(status, f"{command}\n".encode())
