@@ -10,8 +10,8 @@ from benchmarks import materialize, plots, run, scaling, training_step
 from benchmarks.benchmark import Benchmark
 from smh_jax import Manifest, cli, methods, models
 
-# These start processes, which import and compile everything anew.
-IN_PROCESSES = ("start_up", "scaling")
+# These start processes, which import and compile everything anew, or compile larger programs.
+SLOW = ("start_up", "scaling", "training_step", "inference", "memory")
 
 
 # Of the methods that are compared, those that are compiled here.
@@ -46,7 +46,7 @@ def test_every_method_that_is_compared_exists():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in IN_PROCESSES else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
         for name in run.BENCHMARKS
     ],
 )
@@ -65,6 +65,7 @@ def test_every_benchmark_runs(name, measured, tmp_path):
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_ratios_are_of_the_reference(measured):
     (rows,) = measured("training_step").values()
     by_method = {row["method"]: row for row in rows}

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 CODE = """
 import json
 import jax
@@ -29,6 +31,7 @@ print(json.dumps(sizes))
 """
 
 
+@pytest.mark.slow
 def test_bytes_scale_with_the_variables(run_python):
     sizes = json.loads(run_python("-c", CODE, devices=2).stdout.splitlines()[-1])
     dense, smh = sizes["dense"], sizes["smh"]

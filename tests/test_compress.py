@@ -469,6 +469,7 @@ def train_and_evaluate(model, tx, train_ds, test_ds, num_epochs):
     return eval_metrics
 
 
+@pytest.mark.slow
 def test_the_mnist_example_of_flax():
     model = smh_jax.compress(CNN(rngs=nnx.Rngs(0)), target_size=10_000)
     assert sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))) == model.num_variables

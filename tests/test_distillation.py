@@ -157,6 +157,7 @@ def test_evaluation_rounds_too(untaught):
     assert loss(state, "int4") != pytest.approx(loss(state, "float32"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_at_fewer_bits_is_handed_on_with_them(digits_dir, tmp_path):
     config = digits_config(digits_dir, pool_precision="int4", epochs=0.1)
     result = train_and_evaluate(config, tmp_path)

@@ -18,7 +18,7 @@ def prepared(tmp_path_factory):
     "config",
     [
         # The family that compiles fastest, and narrow; the others take minutes.
-        "imagenet_resnet.py:variant=18,target_size=100000",
+        pytest.param("imagenet_resnet.py:variant=18,target_size=100000", marks=pytest.mark.slow),
         pytest.param("imagenet_resnet.py:variant=18,target_size=3000000", marks=pytest.mark.slow),
         pytest.param(
             "imagenet_efficientnet.py:variant=b0,target_size=3000000", marks=pytest.mark.slow

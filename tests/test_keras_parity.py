@@ -253,9 +253,13 @@ def perturb_resnet(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> nn.Modu
 @pytest.mark.parametrize(
     ("name", "perturbations"),
     [
-        ("efficientnet_b0", [perturb_efficientnet]),
-        ("mobilenet_v2_1.0", [perturb_mobilenet_v2, uncap_mobilenet_v2]),
-        ("mobilenet_v3_large", [perturb_mobilenet_v3]),
+        pytest.param("efficientnet_b0", [perturb_efficientnet], marks=pytest.mark.slow),
+        pytest.param(
+            "mobilenet_v2_1.0",
+            [perturb_mobilenet_v2, uncap_mobilenet_v2],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("mobilenet_v3_large", [perturb_mobilenet_v3], marks=pytest.mark.slow),
         ("mobilenet_v3_small", []),
         ("resnet50", [perturb_resnet]),
     ],

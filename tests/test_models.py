@@ -424,12 +424,10 @@ def test_an_input_resolution_that_shrinks_the_images():
 
 # Generated and dense, in each dtype. Other models have more of the same blocks, or these with
 # another activation; tests/test_recipes.py lowers their steps.
-_FAST_STEPS = (
-    ("resnet18", "smh", "float32"),
+_FAST_STEPS = (("resnet18", "smh", "float32"),)
+_SLOW_STEPS = (
     ("efficientnet_b0", "dense", "bfloat16"),
     ("mobilenet_v3_small", "smh", "bfloat16"),
-)
-_SLOW_STEPS = (
     ("mobilenet_v2", "dense", "float32"),
     ("resnet18", "dense", "bfloat16"),
     ("resnet50", "smh", "bfloat16"),

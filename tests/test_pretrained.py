@@ -247,6 +247,7 @@ def test_state_dicts_of_pytorch(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_conversion_of_another_librarys_weights(digits_dir, tmp_path):
     path = tmp_path / "model.weights.h5"
     keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=10).save_weights(path)

@@ -129,6 +129,7 @@ def scenario(digits_dir, start_python, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(scenario):
     alone, pair = (rows(scenario.folder / name) for name in ("alone", "pair"))
     assert [row["step"] for row in pair] == list(range(1, NUM_STEPS + 1))
@@ -141,6 +142,7 @@ def test_two_processes_give_the_numbers_of_one(scenario):
     assert pair[-1]["test_examples"] == 360
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_checkpoint_of_one(scenario):
     alone, pair = (final_state(scenario.folder / name) for name in ("alone", "pair"))
     assert alone.keys() == pair.keys()
@@ -150,6 +152,7 @@ def test_two_processes_leave_the_checkpoint_of_one(scenario):
     assert alone["['step']"] == NUM_STEPS
 
 
+@pytest.mark.slow
 def test_every_example_is_seen_once_per_epoch(scenario, digits_dir):
     alone = seen(scenario.folder, "alone", 0)
     pair = [seen(scenario.folder, "pair", process) for process in (0, 1)]
@@ -164,6 +167,7 @@ def test_every_example_is_seen_once_per_epoch(scenario, digits_dir):
     assert len(epoch) > 1400
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other(scenario):
     (survivor, killed), ends = scenario.killed
     assert killed == -signal.SIGKILL
@@ -175,6 +179,7 @@ def test_a_killed_process_ends_the_other(scenario):
     assert 8 <= scenario.saved < NUM_STEPS
 
 
+@pytest.mark.slow
 def test_files_are_written_once(scenario):
     workdir = scenario.folder / "pair"
     result = json.loads((workdir / "result.json").read_text())

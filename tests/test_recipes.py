@@ -106,6 +106,7 @@ def check(run_python, variants):
         assert one["lines"] > 1000, one
 
 
+@pytest.mark.slow
 def test_every_config_lowers_its_steps(run_python):
     """Each with its shallowest model."""
     assert {"digits", "fashion_mnist", "cifar10", "imagenet_resnet"} <= set(FILES)

@@ -112,7 +112,8 @@ def test_a_complete_run_is_not_repeated(whole, monkeypatch):
     assert agreed[f"the latest checkpoint in {workdir / 'checkpoints'}"] == "11"
 
 
-@pytest.mark.parametrize("method", [pytest.param("smh", marks=pytest.mark.slow), "dense"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["smh", "dense"])
 def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir, tmp_path):
     changes = {"optimizer__schedule": "constant", "optimizer__learning_rate": 0.1}
     if method == "dense":
@@ -206,6 +207,7 @@ def test_a_run_that_is_ended_resumes(signal_number, undisturbed, start_python, t
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_python):
     config = digits_config(digits_dir, batch_norm="synced", log_every_steps=1)
     train_and_evaluate(config, tmp_path / "1")
@@ -227,6 +229,7 @@ def test_any_number_of_devices_gives_the_same_losses(digits_dir, tmp_path, run_p
     assert max(losses) > 1.02 * min(losses)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_other_devices_with_as_many_microbatches(digits_dir, tmp_path, run_python):
     changes = {"optimizer__schedule": "constant", "log_every_steps": 1}
     begun = digits_config(digits_dir, **changes, epochs=2 / 22.453125)

@@ -106,7 +106,7 @@ def test_bad_input(arguments, message):
         # They round their widths as the next one does, and have more layers to trace.
         pytest.param("efficientnet_b0", marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", marks=pytest.mark.slow),
-        "mobilenet_v3_small",
+        pytest.param("mobilenet_v3_small", marks=pytest.mark.slow),
     ],
 )
 def test_every_family_comes_closest_below_the_target(name):
