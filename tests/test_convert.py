@@ -67,6 +67,7 @@ def test_the_new_run_has_what_was_learned(dense, converted):
     assert json.loads((output / "conversion.json").read_text())["relative_errors"] == errors
 
 
+@pytest.mark.slow
 def test_the_trainer_starts_from_it(converted, digits_dir, tmp_path):
     output, _ = converted
     config = digits_config(
@@ -90,6 +91,7 @@ def test_the_trainer_starts_from_it(converted, digits_dir, tmp_path):
     assert np.any(random.variables["pools"]["u"] != source.variables["pools"]["u"])
 
 
+@pytest.mark.slow
 def test_a_run_that_resumes_needs_its_source_no_more(converted, digits_dir, tmp_path):
     output, _ = converted
     (tmp_path / "source").symlink_to(output)

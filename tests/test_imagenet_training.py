@@ -14,18 +14,15 @@ def prepared(tmp_path_factory):
     return imagenet_files.prepare(tmp_path_factory.mktemp("imagenet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
-        # The family that compiles fastest, and narrow; the others take minutes.
-        pytest.param("imagenet_resnet.py:variant=18,target_size=100000", marks=pytest.mark.slow),
-        pytest.param("imagenet_resnet.py:variant=18,target_size=3000000", marks=pytest.mark.slow),
-        pytest.param(
-            "imagenet_efficientnet.py:variant=b0,target_size=3000000", marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "imagenet_mobilenet.py:variant=v3_small,target_size=1500000", marks=pytest.mark.slow
-        ),
+        # The family that compiles fastest, narrow and as published.
+        "imagenet_resnet.py:variant=18,target_size=100000",
+        "imagenet_resnet.py:variant=18,target_size=3000000",
+        "imagenet_efficientnet.py:variant=b0,target_size=3000000",
+        "imagenet_mobilenet.py:variant=v3_small,target_size=1500000",
     ],
 )
 def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python, config):
@@ -48,6 +45,7 @@ def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python,
     assert all(6.0 < loss < 10.0 for loss in losses)
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_ends_a_run_that_resumes_when_told_to_skip_it(tmp_path, caplog):
     name = "n02123045_1"
     broken = dict(imagenet_files.train_files()["n02123045"])[f"{name}.JPEG"][:400]

@@ -261,7 +261,7 @@ def perturb_resnet(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> nn.Modu
         ),
         pytest.param("mobilenet_v3_large", [perturb_mobilenet_v3], marks=pytest.mark.slow),
         ("mobilenet_v3_small", []),
-        ("resnet50", [perturb_resnet]),
+        pytest.param("resnet50", [perturb_resnet], marks=pytest.mark.slow),
     ],
 )
 def test_small_images_and_that_another_setting_is_noticed(name, perturbations, monkeypatch):

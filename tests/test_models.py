@@ -262,7 +262,7 @@ def test_evaluation_is_not_random(name, rate):
     # Each way of dropping in the model that compiles fastest.
     [
         pytest.param("efficientnet_b0", "dropout_rate", marks=pytest.mark.slow),
-        ("efficientnet_b0", "stochastic_depth_rate"),
+        pytest.param("efficientnet_b0", "stochastic_depth_rate", marks=pytest.mark.slow),
         ("mobilenet_v2", "dropout_rate"),
         pytest.param("mobilenet_v3_small", "dropout_rate", marks=pytest.mark.slow),
     ],

@@ -148,6 +148,7 @@ def distance(one, other):
     return max(np.max(np.abs(one[n] - other[n])) / (1e-3 + np.max(np.abs(one[n]))) for n in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -165,6 +166,7 @@ def test_the_same(one, other, variants):
     assert distance(variants[one], variants[other]) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [
