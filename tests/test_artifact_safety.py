@@ -52,7 +52,8 @@ def refuses(tmp_path):
         finally:
             tracemalloc.stop()
             gc.set_threshold(*thresholds)
-        assert peak < LIMIT + 4 * len(content)
+        # Besides, small objects of Python that depend on what the process has done before.
+        assert peak < LIMIT + 4 * len(content) + 2**16
         assert str(path) in str(refused.value)
         assert len(str(refused.value)) < 1000
 
