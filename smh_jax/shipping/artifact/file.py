@@ -132,12 +132,16 @@ def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 
 def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
-    manifest = Manifest.from_json(_inflate(metadata["manifest"]))
+    # All before anything is built: what one of them unpacks to does not come on top of a model.
+    described_manifest, described_leaves, class_names = (
+        _inflate(metadata[key]) for key in ("manifest", "leaves", "class_names")
+    )
+    manifest = Manifest.from_json(described_manifest)
     if manifest.num_weights > _MAX_WEIGHTS:
         raise ValueError(f"{manifest.num_weights} weights are more than {_MAX_WEIGHTS}")
     leaves = {
         group: [(name, dtype, tuple(shape)) for name, dtype, shape in described]
-        for group, described in json.loads(_inflate(metadata["leaves"])).items()
+        for group, described in json.loads(described_leaves).items()
     }
     method = _method(metadata["method"], manifest, leaves)
     model, preprocessing = metadata["model"], metadata["preprocessing"]
@@ -159,7 +163,7 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         precision=metadata["precision"],
         model=model,
         preprocessing=preprocessing,
-        class_names=tuple(map(str, json.loads(_inflate(metadata["class_names"])))),
+        class_names=tuple(map(str, json.loads(class_names))),
         accuracy=dict(metadata["accuracy"]),
         provenance=dict(metadata["provenance"]),
     )
