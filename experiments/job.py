@@ -16,6 +16,7 @@ from experiments.row import Row
 from smh_jax import config as configs
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
+from smh_jax.training.workdir import with_all_options
 
 # What a result must hold to be counted, with its types: of a training, and of a conversion.
 _TRAINED = {
@@ -100,14 +101,15 @@ class Job:
 
     def _check_config(self) -> None:
         try:
-            trained = read_run_config(self.workdir / "config.json")
+            trained = with_all_options(read_run_config(self.workdir / "config.json"))
         except ValueError as error:
             raise CorruptResultError(str(error)) from error
+        changes = configs.differences(trained, with_all_options(self.config))
         # How a model is trained changes nothing of a conversion.
         fields = ("model.", "method.", "data.") if self.row.convert_from else ""
         listed = ", ".join(
             f"{name}: {there!r} there, {here!r} here"
-            for name, (there, here) in configs.differences(trained, self.config).items()
+            for name, (there, here) in changes.items()
             if name not in _PLACES and name.startswith(fields)
         )
         if listed:

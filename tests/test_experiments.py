@@ -378,6 +378,20 @@ def finish_again(job: Job, **changes) -> None:
     job.result_path.write_text(json.dumps({**result, **changes}))
 
 
+def test_a_result_counts_that_began_with_an_option_that_is_no_more(tmp_path):
+    (job,) = jobs(an_experiment(a_row()), tmp_path, (0,))
+    finish(job)
+    path = job.workdir / "config.json"
+    content = json.loads(path.read_text())
+    content["method"]["options"]["pool_dtype"] = "float32"
+    path.write_text(json.dumps(content))
+    assert job.result() is not None
+    content["method"]["options"]["pool_dtype"] = "bfloat16"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CorruptResultError, match="option 'pool_dtype' of method smh is unknown"):
+        job.result()
+
+
 def test_costs_grow_with_epochs_and_models(tmp_path):
     rows = (
         a_row(name="a"),

@@ -4,7 +4,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-import requests
 import tensorflow_datasets as tfds
 from etils import epath
 
@@ -135,6 +134,9 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
         return open_split(builder, split, info.image_shape[0], info.preprocessing)
     try:
         if not builder.is_prepared() and builder.url_infos:
+            # Takes a while to load, and describing a dataset does without.
+            import requests
+
             # Without a network, downloading would be tried again for minutes.
             requests.head(next(iter(builder.url_infos)), timeout=5)
         builder.download_and_prepare()

@@ -93,7 +93,7 @@ class Workdir:
                     "nothing says which run they are of; choose another workdir"
                 )
             return None
-        there, here = _with_all_options(read_run_config(path)), _with_all_options(config)
+        there, here = with_all_options(read_run_config(path)), with_all_options(config)
         changed = configs.changes_on_resume(there, here)
         if changed:
             listed = "; ".join(
@@ -155,7 +155,7 @@ class Workdir:
         write_json(path, result)
 
 
-def _with_all_options(config: Config) -> Config:
+def with_all_options(config: Config) -> Config:
     """The same run, whose options may have been fewer or more when it began."""
     model, method = config.model, config.method
     options = models.default_options(model.name) | model.options

@@ -1,7 +1,8 @@
 """Pretrained weights of other libraries as the collections of our models.
 
-A file of random or trained weights gives our model the logits of the library's own to 1e-4 (tested
-with each library), if the model has the options in `smh_jax.shipping.pretrained.layouts`:
+A file of random or trained weights gives our model the logits of the library's own to 1e-4
+(`tests/test_pretrained.py` compares them where the library is installed), if the model has the
+options in `smh_jax.shipping.pretrained.layouts`:
 
 | | timm, torchvision | Hugging Face | Keras applications |
 | --- | --- | --- | --- |
