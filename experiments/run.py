@@ -17,12 +17,8 @@ import sys
 
 from absl import flags
 
-from experiments import catalogue, cost
-from experiments.executors import local, ray
-from experiments.job import jobs, split
-from experiments.runner import run_all, select, summary
+from experiments import catalogue
 from smh_jax import cli
-from smh_jax.training.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments.", required=True)
 SCALE = flags.DEFINE_enum("scale", "reduced", catalogue.SCALES, "Of a table or figure.")
@@ -38,6 +34,13 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none s
 
 def main(argv: list[str]) -> None:
     """Lists, runs and reports."""
+    # They take seconds to load, which a mistake in the flags need not wait for.
+    from experiments import cost
+    from experiments.executors import local, ray
+    from experiments.job import jobs, split
+    from experiments.runner import run_all, select, summary
+    from smh_jax.training.workdir import Workdir
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     experiment = catalogue.load_argument(argv, SCALE.value)
     workdir = pathlib.Path(WORKDIR.value).resolve()

@@ -23,7 +23,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from absl import flags, logging
 from ml_collections import config_flags
 
-from smh_jax import cli, tpu_compiler
+from smh_jax import cli
 from smh_jax.config import from_config_dict
 from smh_jax.config.config_files import read_config
 
@@ -37,6 +37,8 @@ flags.mark_flag_as_required("config")
 
 def main(_: list[str]) -> None:
     """Compiles what the results do not hold, and prints the table."""
+    from smh_jax import tpu_compiler
+
     tpu_compiler.libtpu_version()
     overrides = [argument for argument in sys.argv if argument.startswith("--config.")]
     first = shlex.join([config_flags.get_config_filename(flags.FLAGS["config"]), *overrides])

@@ -8,13 +8,15 @@ The files are `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, as Debian's pac
 
 import gzip
 import hashlib
+from typing import TYPE_CHECKING
 
-import tensorflow_datasets as tfds
 from absl import flags
 from etils import epath
 
 from smh_jax import cli
-from smh_jax.data import preparation
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 SOURCE = flags.DEFINE_string("source", None, "Folder of the four files.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; None for its default.")
@@ -36,7 +38,7 @@ FILES = {
 }
 
 
-def prepare(source: epath.PathLike, data_dir: str | None) -> tfds.core.DatasetInfo:
+def prepare(source: epath.PathLike, data_dir: str | None) -> "tfds.core.DatasetInfo":
     """Prepares the dataset and returns its description.
 
     Raises:
@@ -53,6 +55,10 @@ def prepare(source: epath.PathLike, data_dir: str | None) -> tfds.core.DatasetIn
             raise ValueError(f"{path} is not a gzip file: {error}") from error
         if digest != official:
             raise ValueError(f"{path} is not the original: SHA-256 {digest}, expected {official}")
+
+    import tensorflow_datasets as tfds
+
+    from smh_jax.data import preparation
 
     address = tfds.builder_cls("fashion_mnist").URL
     files = {address + name: source / name for name in FILES}

@@ -8,11 +8,10 @@ size on the disk while it lasts. The files are written as ArrayRecords, of which
 example at any time; on a pod, put them in a bucket or on a disk that all hosts mount.
 """
 
-from absl import flags, logging
+from absl import flags
 from etils import epath
 
 from smh_jax import cli
-from smh_jax.data import preparation
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of the tar files.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; None for its default.")
@@ -21,7 +20,9 @@ SUBSET = flags.DEFINE_bool("subset", False, "Takes tar files of other sizes: a s
 
 def main(_: list[str]) -> None:
     """Prepares the dataset and prints its splits."""
-    logging.set_verbosity(logging.WARNING)
+    from smh_jax.data import preparation
+
+    cli.say_only_warnings()
     source = epath.Path(MANUAL_DIR.value).expanduser()
     info = preparation.prepare_imagenet(source, DATA_DIR.value, SUBSET.value)
     counts = {name: split.num_examples for name, split in info.splits.items()}

@@ -12,13 +12,17 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import jax
 from absl import app, flags, logging
 
+import smh_jax
 from smh_jax.config.config_files import MISTAKES, one_line
 from smh_jax.config.config_files import read_config as read_config
 from smh_jax.config.errors import DivergedError, PeerError
-from smh_jax.training import processes
+
+# Several commands may be imported into one process.
+QUIET = flags.DEFINE_bool("quiet", False, "Say only warnings and the result.", allow_override=True)
+VERBOSE = flags.DEFINE_bool("verbose", False, "Also say what libraries do.", allow_override=True)
+flags.DEFINE_bool("version", False, "Print the version, and do nothing.", allow_override=True)
 
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 
@@ -30,14 +34,15 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
     read or written, a diverged training and the loss of another process end this one with one line
     on the standard error and exit code 1.
 
+    Every command has the flags --version, --quiet and --verbose.
+
     Args:
         main: of the command line without its flags.
         takes_arguments: whether anything but flags may be on it.
     """
 
     def guarded(argv: list[str]) -> None:
-        logging.set_verbosity(logging.INFO)
-        logging.get_absl_handler().addFilter(_of_interest)
+        _set_up_log()
         try:
             if len(argv) > 1 and not takes_arguments:
                 raise ValueError(f"{argv[1]!r} is not a flag, and nothing else is taken")
@@ -45,12 +50,10 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
         except (OSError, ValueError, DivergedError, PeerError) as error:
             # What libraries say may have many lines.
             line = f"error: {' '.join(str(error).split())}"
-            if jax.distributed.is_initialized():
-                processes.leave(line)
+            _leave_peers(line)
             raise SystemExit(line) from error
         except Exception:
-            if jax.distributed.is_initialized():
-                processes.leave(traceback.format_exc())
+            _leave_peers(traceback.format_exc())
             raise
 
     app.run(guarded, flags_parser=_parse_flags)
@@ -66,7 +69,41 @@ def require(module: str, extra: str) -> None:
         raise ValueError(f"this needs {module}: pip install 'smh_jax[{extra}]'")
 
 
+def say_only_warnings() -> None:
+    """For processes besides the first: one voice is enough."""
+    logging.set_verbosity(logging.WARNING)
+
+
+def _set_up_log() -> None:
+    """Plain lines on the standard error: of this project, and every library's warnings."""
+    if QUIET.value and VERBOSE.value:
+        raise SystemExit("error: give either --quiet or --verbose")
+    logging.set_verbosity(logging.WARNING if QUIET.value else logging.INFO)
+    handler = logging.get_absl_handler()
+    if VERBOSE.value:
+        return
+    handler.addFilter(_of_interest)
+    handler.setFormatter(_Plain())
+
+
+def _leave_peers(text: str) -> None:
+    """Tells the other processes of the run, if there are any, why this one ends."""
+    # It takes seconds to load, and who has not loaded it has no peers.
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        from smh_jax.training import processes
+
+        processes.leave(text)
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
+    if "--version" in argv[1:]:
+        print(f"smh_jax {smh_jax.__version__}")
+        raise SystemExit(0)
+    for name in ("quiet", "verbose", "version"):
+        # Shown by --help.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        app.usage(writeto_stdout=True, exitcode=0)
     try:
         rest = flags.FLAGS(argv)
         for flag in flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []):
@@ -84,6 +121,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
         # A config file is a program, in which anything may fail.
         file = next(argument for argument in argv if argument.startswith("--config"))
         raise SystemExit(f"error: {file} fails: {type(error).__name__}: {error}") from error
+
+
+class _Plain(python_logging.Formatter):
+    """The message alone, of a warning or an error behind that word."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        is_plain = record.levelno < python_logging.WARNING
+        return text if is_plain else f"{record.levelname.lower()}: {text}"
 
 
 def _of_interest(record: python_logging.LogRecord) -> bool:

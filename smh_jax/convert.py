@@ -17,9 +17,8 @@ python -m smh_jax.main --config=configs/fashion_mnist.py --config.init_from=runs
 from absl import flags
 from ml_collections import config_flags
 
-from smh_jax import cli, methods
+from smh_jax import cli
 from smh_jax.config import MethodConfig, arguments, from_config_dict
-from smh_jax.shipping import conversion
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 PARAMS = flags.DEFINE_string(
@@ -38,6 +37,10 @@ def main(_: list[str]) -> None:
     """Converts and prints the errors."""
     if (WORKDIR.value is None) == (PARAMS.value is None):
         raise ValueError("give either --workdir=... or --params=...")
+    # They take seconds to load, which a mistake in the flags need not wait for.
+    from smh_jax import methods
+    from smh_jax.shipping import conversion
+
     if WORKDIR.value is not None:
         if TARGET_SIZE.value is None or CONFIG.value is not None:
             raise ValueError("--workdir goes with --target_size and without --config")

@@ -10,13 +10,15 @@ from absl import flags
 
 from smh_jax import cli
 from smh_jax.config.files import write_bytes
-from smh_jax.shipping import artifact as artifacts
-from smh_jax.shipping import from_run, stablehlo
+
+# Those of `smh_jax.artifact`, which takes seconds to load.
+PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+FORMS = ("on_the_fly", "unpacked")
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
-PRECISION = flags.DEFINE_enum("precision", None, artifacts.PRECISIONS, "Of the pools.")
+PRECISION = flags.DEFINE_enum("precision", None, PRECISIONS, "Of the pools.")
 COMPRESS = flags.DEFINE_bool("compress", False, "Compress the file by zstandard.")
 EVALUATE = flags.DEFINE_bool("evaluate", True, "Measure every precision on the test set.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the test set, if not where the run had it.")
@@ -25,7 +27,7 @@ ONNX = flags.DEFINE_string("onnx", None, "Also the computation, for ONNX runtime
 FORM = flags.DEFINE_enum(
     "form",
     "on_the_fly",
-    artifacts.FORMS,
+    FORMS,
     "Of the computation: 'on_the_fly' generates weights layer by layer from the variables inside, "
     "'unpacked' has all weights inside.",
 )
@@ -36,6 +38,9 @@ def main(_: list[str]) -> None:
     """Exports."""
     if (WORKDIR.value is None) == (ARTIFACT.value is None):
         raise ValueError("give either --workdir=... or --artifact=...")
+    from smh_jax.shipping import artifact as artifacts
+    from smh_jax.shipping import from_run, stablehlo
+
     files = [flag.value for flag in (OUTPUT, STABLEHLO, ONNX) if flag.value is not None]
     if len(set(files)) < len(files):
         raise ValueError(f"{', '.join(files)} must be different files")
@@ -61,8 +66,9 @@ def main(_: list[str]) -> None:
         write_bytes(STABLEHLO.value, stablehlo.export(artifact, FORM.value))
     if ONNX.value is not None:
         write_bytes(ONNX.value, onnx.export(artifact, FORM.value))
+    dense = f"{4 * artifact.method.manifest.num_weights:,} as plain float32 weights"
     for path in files:
-        print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes")
+        print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes ({dense})")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """Shows what would be trained, or what a base model is made of, without training.
 
 python -m smh_jax.inspect --config=configs/digits.py
-python -m smh_jax.inspect --model=efficientnet_b3
+python -m smh_jax.inspect --model=efficientnet_b3 --all
 """
+
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
 
-from smh_jax import cli, models
+from smh_jax import cli
 from smh_jax.config import from_config_dict
 from smh_jax.config.schema import MAX_IMAGE_SIZE
-from smh_jax.manifest import Manifest, table
-from smh_jax.training.run import Run
+
+if TYPE_CHECKING:
+    from smh_jax.training.run import Run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to inspect.", lock_config=True)
 MODEL = flags.DEFINE_string("model", None, "A base model to inspect in place of a config.")
@@ -25,10 +28,15 @@ RESOLUTION = flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=MAX_IMAGE_SIZE,
 )
+ALL = flags.DEFINE_bool("all", False, "Every tensor, not only the ten largest.")
+# Tensors that are shown unless all are asked for.
+_LARGEST = 10
 
 
-def describe_run(run: Run) -> str:
-    """A table of every tensor, and the counts, of a run that is not trained."""
+def describe_run(run: "Run", largest: int | None = None) -> str:
+    """The counts, and a table of the largest or all tensors, of a run that is not trained."""
+    from smh_jax import models
+
     multiply_adds = models.count_multiply_adds(run.local_model, run.input_shape)
     return run.method.describe(
         f"model: {run.config.model.name}",
@@ -37,30 +45,37 @@ def describe_run(run: Run) -> str:
         f"multiply-adds: {multiply_adds:,}",
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
+        largest=largest,
     )
 
 
-def describe_model(name: str, num_classes: int, resolution: int | None) -> str:
-    """A table of every tensor of a base model, its parameters, multiply-adds, hashable weights.
+def describe_model(
+    name: str, num_classes: int, resolution: int | None, largest: int | None = None
+) -> str:
+    """Parameters, multiply-adds and hashable weights of a base model, and a table of its tensors.
 
     Args:
         name: of the model.
         num_classes: number of logits.
         resolution: side of its images in pixels; None for the one it was published for.
+        largest: how many tensors are shown; None for all.
     """
+    from smh_jax import models
+    from smh_jax.manifest import Manifest, table
+
     model = models.create(name, num_classes=num_classes)
     side = resolution or models.default_resolution(name)
     shape = (1, side, side, 3)
     manifest = Manifest.from_model(model, shape)
     return "\n".join(
         [
-            table(manifest),
-            "",
             f"model: {name}",
             f"input shape: {shape[1:]}",
             f"parameters: {manifest.num_weights:,}",
             f"multiply-adds: {models.count_multiply_adds(model, shape):,}",
             f"hashable weights: {manifest.num_hashed:,} in {len(manifest.hashed)} tensors",
+            "",
+            table(manifest, largest),
         ]
     )
 
@@ -69,10 +84,13 @@ def main(_: list[str]) -> None:
     """Prints the description."""
     if (CONFIG.value is None) == (MODEL.value is None):
         raise ValueError("give either --config=configs/... or --model=...")
+    largest = None if ALL.value else _LARGEST
     if MODEL.value is not None:
-        print(describe_model(MODEL.value, NUM_CLASSES.value, RESOLUTION.value))
+        print(describe_model(MODEL.value, NUM_CLASSES.value, RESOLUTION.value, largest))
     else:
-        print(describe_run(Run.from_config(from_config_dict(CONFIG.value))))
+        from smh_jax.training.run import Run
+
+        print(describe_run(Run.from_config(from_config_dict(CONFIG.value)), largest))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ of a TPU slice find each other; others are told where, by the three flags that s
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
 from smh_jax import cli
-from smh_jax.training import processes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.", lock_config=True)
@@ -28,13 +28,26 @@ flags.mark_flag_as_required("config")
 INTERRUPTED = 75
 
 
+def sentence(result: Mapping[str, Any], workdir: str) -> str:
+    """What a run has reached, in a sentence."""
+    variables, weights = result["num_variables"], result["num_weights"]
+    return (
+        f"{workdir}: test accuracy {result['test_accuracy']:.2%} of {result['test_examples']:,} "
+        f"images, with {variables:,} variables for {weights:,} weights "
+        f"({variables / weights:.1%}), after {result['train_seconds']:.0f} seconds of training"
+    )
+
+
 def main(_: list[str]) -> None:
     """Trains and prints the result."""
+    # They take seconds to load, which a mistake in the flags need not wait for.
+    import jax
+
+    from smh_jax.training import processes
+
     processes.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if jax.process_index():
-        # One voice is enough.
-        logging.set_verbosity(logging.WARNING)
-    # Takes seconds to load, which a mistake in the flags need not wait for.
+        cli.say_only_warnings()
     from smh_jax.training.loop import train_and_evaluate
 
     result = train_and_evaluate(CONFIG.value, WORKDIR.value)
@@ -42,6 +55,7 @@ def main(_: list[str]) -> None:
         logging.info("the same command resumes from here")
         raise SystemExit(INTERRUPTED)
     if jax.process_index() == 0:
+        logging.info("%s", sentence(result, WORKDIR.value))
         print(json.dumps(result, indent=2))
 
 

@@ -4,20 +4,24 @@ python -m smh_jax.predict model.smh image.png ...
 python -m smh_jax.predict model.smh --eval
 """
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from smh_jax import cli
-from smh_jax.shipping import artifact as artifacts
-from smh_jax.shipping.artifact import Artifact
+
+if TYPE_CHECKING:
+    from smh_jax.shipping.artifact import Artifact
 
 TOP = flags.DEFINE_integer("top", 3, "Number of classes to show for each image.", lower_bound=1)
 EVAL = flags.DEFINE_bool("eval", False, "Measure the model on the dataset it was trained for.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the dataset, if not where the run had it.")
 
 
-def classify(artifact: Artifact, paths: list[str], top: int) -> list[list[tuple[str, float]]]:
+def classify(artifact: "Artifact", paths: list[str], top: int) -> list[list[tuple[str, float]]]:
     """The likeliest classes of each image file and their probabilities, the likeliest first."""
+    import numpy as np
+
     if artifact.preprocessing is None:
         raise ValueError("the model does not say how images are preprocessed")
     # All are read before any is classified.
@@ -35,6 +39,9 @@ def main(arguments: list[str]) -> None:
     """Classifies or measures."""
     if len(arguments) < 2 or (len(arguments) > 2) == EVAL.value:
         raise ValueError("give a model and either image files or --eval")
+    # It takes seconds to load, which a mistake in the flags need not wait for.
+    from smh_jax.shipping import artifact as artifacts
+
     artifact = artifacts.load(arguments[1])
     if EVAL.value:
         # TensorFlow, which reads datasets, takes longer to load than most images to classify.

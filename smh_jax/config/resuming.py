@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from flax.traverse_util import flatten_dict
-
 from smh_jax.config.dicts import to_json_dict
 from smh_jax.config.schema import Config
 
@@ -37,6 +35,9 @@ def changes_on_resume(before: Config, now: Config) -> dict[str, tuple[Any, Any]]
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configs differ, by dotted name, with both values."""
+    # With all of Flax, which who only reads a config can do without.
+    from flax.traverse_util import flatten_dict
+
     ours, theirs = (flatten_dict(to_json_dict(config), sep=".") for config in (one, other))
     return {
         name: (ours.get(name), theirs.get(name))

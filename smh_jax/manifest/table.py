@@ -6,14 +6,19 @@ from smh_jax.manifest.tensor import Tensor
 _COLUMNS = ("tensor", "shape", "weights", "origin", "offset", "initial values")
 
 
-def table(manifest: Manifest) -> str:
-    """One line for each tensor, in columns."""
-    rows = [_COLUMNS] + [_row(t, manifest.offsets.get(t.name)) for t in manifest.tensors]
+def table(manifest: Manifest, largest: int | None = None) -> str:
+    """One line for each tensor, or for each of the `largest`, in columns, in order of creation."""
+    by_size = sorted(manifest.tensors, key=lambda tensor: -tensor.size)[:largest]
+    shown = [tensor for tensor in manifest.tensors if tensor in by_size]
+    rows = [_COLUMNS] + [_row(t, manifest.offsets.get(t.name)) for t in shown]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    return "\n".join(
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    if left := len(manifest.tensors) - len(shown):
+        lines.append(f"... and {left} smaller tensors (all of them with --all)")
+    return "\n".join(lines)
 
 
 def _row(tensor: Tensor, offset: int | None) -> tuple[str, ...]:

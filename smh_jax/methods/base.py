@@ -51,6 +51,8 @@ class Method(abc.ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        # A dataclass would show its whole manifest.
+        cls.__repr__ = Method.__repr__
         if isinstance(vars(cls).get("name"), str):
             _METHODS[cls.name] = cls
 
@@ -127,16 +129,31 @@ class Method(abc.ABC):
             },
         }
 
-    def describe(self, *facts: str) -> str:
-        """A table of every tensor, the facts given, and the counts of `summary`, as text."""
-        lines = [table(self.manifest), "", *facts]
+    def __repr__(self) -> str:
+        options = {
+            name: getattr(self, name)
+            for name, default in default_options(self.name).items()
+            if getattr(self, name) != default
+        }
+        changed = "".join(f", {name}={value!r}" for name, value in options.items())
+        sizes = f"{self.num_variables:,} variables for {self.manifest.num_weights:,} weights"
+        return f"{type(self).__name__}({sizes}{changed})"
+
+    def describe(self, *facts: str, largest: int | None = None) -> str:
+        """The facts given, the counts of `summary` and a table of the tensors, as text.
+
+        Args:
+            *facts: lines before the counts.
+            largest: how many tensors are in the table; None for all.
+        """
+        lines = [*facts]
         for name, value in self.summary.items():
             if isinstance(value, float):
                 value = f"{value:.2f}"
             elif isinstance(value, int):
                 value = f"{value:,}"
             lines.append(f"{name.replace('_', ' ')}: {value}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", table(self.manifest, largest)])
 
 
 def names() -> tuple[str, ...]:
