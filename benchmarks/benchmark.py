@@ -1,6 +1,7 @@
 """What every benchmark is: named cases, each measured into rows, and how the rows are shown."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 import tomllib
@@ -8,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments import markdown
+
+# Of the environment variable GLIBC_TUNABLES.
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 Row = dict[str, Any]
 # Rows by case.
@@ -51,6 +55,11 @@ def load() -> dict[str, Benchmark]:
     """The benchmarks of benchmarks.toml by name; the module of that name measures each."""
     text = (pathlib.Path(__file__).parent / "benchmarks.toml").read_text()
     return {
-        name: Benchmark(name, importlib.import_module(f"benchmarks.{name}").measure, **fields)
+        name: Benchmark(name, functools.partial(_measure, name), **fields)
         for name, fields in tomllib.loads(text).items()
     }
+
+
+def _measure(name: str, case: str, repeats: int) -> list[Row]:
+    # Only what is measured is loaded, not what a list of cases is made from.
+    return importlib.import_module(f"benchmarks.{name}").measure(case, repeats)

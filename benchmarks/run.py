@@ -12,11 +12,9 @@ import re
 import sys
 import time
 
-import jax
 from absl import flags
 
-from benchmarks import timing
-from benchmarks.benchmark import Benchmark, Row, load
+from benchmarks.benchmark import HUGE_PAGES, Benchmark, Row, load
 from smh_jax import cli
 from smh_jax.config.files import write_json, write_text
 from smh_jax.config.names import check_known
@@ -54,6 +52,9 @@ def main(_: list[str]) -> None:
         if not LIST.value:
             raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
+    # It takes seconds to load, which a mistake in the flags need not wait for.
+    import jax
+
     output = pathlib.Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -71,6 +72,8 @@ def write(
     output: pathlib.Path, benchmark: Benchmark, case: str, rows: list[Row], repeats: int
 ) -> None:
     """Adds a case's rows to the benchmark's files."""
+    from benchmarks import timing
+
     path = output / f"{benchmark.name}.json"
     cases = json.loads(path.read_text())["cases"] if path.exists() else {}
     cases[case] = {"machine": timing.machine(), "repeats": repeats, "rows": rows}
@@ -98,7 +101,7 @@ def _use_huge_pages() -> None:
     """
     name = "GLIBC_TUNABLES"
     if sys.platform == "linux" and name not in os.environ:
-        environment = os.environ | {name: timing.HUGE_PAGES}
+        environment = os.environ | {name: HUGE_PAGES}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 from absl import logging
 
-# Of the environment variable GLIBC_TUNABLES.
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+from benchmarks.benchmark import HUGE_PAGES
+
 
 
 @dataclasses.dataclass(frozen=True)

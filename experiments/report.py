@@ -12,15 +12,18 @@ import pathlib
 
 from absl import flags
 
-from experiments import catalogue, records, render
+from experiments import catalogue
+from experiments.row import ROOT
 from smh_jax import cli
 from smh_jax.config.files import write_text
+
+RESULTS = ROOT / "experiments" / "results"
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Of experiments.run; None reports what is committed."
 )
 SCALE = flags.DEFINE_enum("scale", "reduced", catalogue.SCALES, "Of a table or figure.")
-OUTPUT = flags.DEFINE_string("output", str(records.RESULTS), "Folder of the reports.")
+OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of the reports.")
 
 
 def main(argv: list[str]) -> None:
@@ -28,7 +31,7 @@ def main(argv: list[str]) -> None:
     cli.require("matplotlib", "plot")
     experiment = catalogue.load_argument(argv, SCALE.value)
     # Matplotlib is loaded only where it is needed, by those who have installed it.
-    from experiments import plots
+    from experiments import plots, records, render
 
     path_of = functools.partial(records.path_of, experiment, pathlib.Path(OUTPUT.value))
     if WORKDIR.value is None:

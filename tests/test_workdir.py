@@ -12,6 +12,7 @@ from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
 from smh_jax.training import rows
+from smh_jax.training.progress import Progress
 from smh_jax.training.workdir import Workdir
 
 
@@ -40,11 +41,11 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     assert workdir.result() is None
     workdir.describe(config, manifest)
     assert workdir.check(config) == manifest
-    writer = rows.metric_writer(workdir.path, 0)
+    writer = rows.metric_writer(workdir.path, 0, Progress(9, 3.0, 8))
     for step in range(1, 6):
         writer.write_scalars(step, {"train_loss": 1.0 / step})
         writer.flush()
-    writer = rows.metric_writer(workdir.path, 3)
+    writer = rows.metric_writer(workdir.path, 3, Progress(9, 3.0, 8))
     writer.write_scalars(4, {"train_loss": 7.0})
     writer.flush()
     lines = (workdir.path / "metrics.jsonl").read_text().splitlines()

@@ -36,6 +36,10 @@ class Manifest:
     tensors: tuple[Tensor, ...]
     hashed_set: str
 
+    def __repr__(self) -> str:
+        hashed = f"{self.num_hashed:,} hashed ({self.hashed_set!r}) in {len(self.hashed)} of them"
+        return f"Manifest({self.num_weights:,} weights in {len(self.tensors)} tensors, {hashed})"
+
     @classmethod
     def from_model(
         cls,

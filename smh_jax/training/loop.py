@@ -24,6 +24,7 @@ from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.monitor import Monitor
 from smh_jax.training.program import Program
+from smh_jax.training.progress import Progress
 from smh_jax.training.run import Run
 from smh_jax.training.step import TrainState
 from smh_jax.training.workdir import Workdir
@@ -84,6 +85,7 @@ def train_and_evaluate(
         # The teacher's weights stay on the devices.
         teachers = () if teacher is None else (parallel.replicate(teacher.collections),)
         measured: dict[str, float] = {}
+        logging.info("compiling the training step")
         for step, batch in enumerate(batches, start=first_step + 1):
             state, step_metrics = program.train_step(state, batch, *teachers)
             monitor.add(step, step_metrics)
@@ -212,9 +214,10 @@ def _monitor(
     writer: metric_writers.MetricWriter = metric_writers.MultiWriter([])
     if jax.process_index() == 0:
         folder.describe(run.config, run.method.manifest)
-        writer = rows.metric_writer(folder.path, first_step)
-    for name, value in run.method.summary.items():
-        logging.info("%s: %s", name, value)
+        images = run.config.data.batch_size
+        progress_table = Progress(program.num_steps, program.steps_per_epoch, images)
+        writer = rows.metric_writer(folder.path, first_step, progress_table)
+    logging.info("%s on %s: %r", run.config.model.name, run.dataset.name, run.method)
     # All at once, since a computation between steps would wait for them.
     rates = jax.device_get(jax.jit(jax.vmap(program.learning_rate))(jnp.arange(program.num_steps)))
     return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from clu import metric_writers, periodic_actions
+from clu import metric_writers
 from clu import metrics as clu_metrics
 
 from smh_jax.config.errors import DivergedError
@@ -48,9 +48,6 @@ class Monitor:
         self._pending: collections.deque[tuple[int, metrics.Training]] = collections.deque()
         self._has_rows = False
         self._unlogged = _restored(progress.get("unlogged", {}))
-        self._report_progress = periodic_actions.ReportProgress(
-            num_train_steps=len(learning_rates), every_steps=log_every_steps
-        )
         timed = ("train_seconds", "step_seconds", "steps")
         self.stopwatch = Stopwatch(**{name: progress[name] for name in timed if name in progress})
 
@@ -72,7 +69,6 @@ class Monitor:
             self._unlogged = self._unlogged.merge(collection)
             if step % self._log_every_steps == 0 or step == len(self._learning_rates):
                 self._log(step)
-            self._report_progress(step)
 
     def write_evaluation(self, step: int, measured: Mapping[str, float]) -> None:
         """Logs what was measured on the evaluation split after a step."""

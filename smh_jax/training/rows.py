@@ -10,13 +10,17 @@ from clu import metric_writers
 from etils import epath
 
 from smh_jax.config.files import write_text
+from smh_jax.training.progress import Progress
 
 
-def metric_writer(folder: epath.Path, first_step: int) -> metric_writers.MetricWriter:
+def metric_writer(
+    folder: epath.Path, first_step: int, progress: Progress
+) -> metric_writers.MetricWriter:
     """A writer to the log, TensorBoard and metrics.jsonl.
 
     Args:
         folder: of the run.
+        progress: says each row in the log.
         first_step: step from which the run is resumed. Rows of later steps, written between the
             last checkpoint and the end of the process, are dropped: they will come again.
     """
@@ -33,7 +37,7 @@ def metric_writer(folder: epath.Path, first_step: int) -> metric_writers.MetricW
             write_text(path, "".join(kept))
     return metric_writers.MultiWriter(
         [
-            metric_writers.LoggingWriter(),
+            progress,
             metric_writers.SummaryWriter(os.fspath(folder)),
             JsonLinesWriter(path),
         ]
