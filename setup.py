@@ -32,6 +32,14 @@ INSTALL_REQUIRES = [
 ONNX_REQUIRES = ["onnx>=1.19"]
 PLOT_REQUIRES = ["matplotlib>=3.9"]
 
+DOCS_REQUIRES = [
+    "ipykernel>=6.29",
+    "jupytext>=1.16",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=1.0",
+    "nbclient>=0.10",
+]
+
 TEST_REQUIRES = [
     *ONNX_REQUIRES,
     *PLOT_REQUIRES,
@@ -61,7 +69,9 @@ setup(
         "torch": ["torch>=2.5"],
         # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],
+        # Builds the site and runs the notebooks.
+        "docs": DOCS_REQUIRES,
         "test": TEST_REQUIRES,
-        "dev": [*TEST_REQUIRES, "ipython>=8.0"],
+        "dev": [*TEST_REQUIRES, *DOCS_REQUIRES, "ipython>=8.0"],
     },
 )

@@ -3,7 +3,7 @@
 # Creates .venv in the project's root if it is missing and installs the tested versions into it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-SMH_EXTRAS="test"
+SMH_EXTRAS="test,docs"
 source scripts/environment.sh
 selection=(-m "not slow")
 if [ "${1:-}" = --slow ]; then

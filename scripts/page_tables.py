@@ -1,0 +1,229 @@
+"""The tables of README and docs, each from results that are committed."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from experiments import catalogue, markdown, records, render
+from experiments.answers import difference
+from experiments.experiment import Claim
+from experiments.records import RATE, RESULTS, Record
+from experiments.row import ROOT
+from experiments.tables.kinds import label
+from experiments.tables.small_scale import DENSE_SIZES, REDUCED, best_rate
+
+# What the accuracies of several tables are of.
+SETTING = (
+    "ResNet-8 (75,002 weights) on Fashion-MNIST at 14 x 14 pixels, three epochs, each method at "
+    "its own best learning rate; test accuracy in percent, mean ± standard deviation of three "
+    "seeds (scale `reduced`)."
+)
+
+
+@functools.cache
+def reported(experiment: str) -> tuple[Record, ...]:
+    """The committed records of an experiment at the reduced scale."""
+    loaded = catalogue.load(experiment, "reduced")
+    return records.read(loaded, records.path_of(loaded, RESULTS, ".json"))
+
+
+@functools.cache
+def benchmark_rows(name: str) -> tuple[dict[str, Any], ...]:
+    """The rows of a committed benchmark, over all cases."""
+    content = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return tuple(row for case in content["cases"].values() for row in case["rows"])
+
+
+def _of(experiment: str, series: str, size: int | None) -> Record | None:
+    """The record of a series whose target is so many variables; None if there is none."""
+    for record in reported(experiment):
+        # Methods stay a little below their target.
+        near = size is None or (record.runs and 0.94 * size < record.size <= size)
+        if record.row.series == series and near and record.row.group == "ResNet-8":
+            return record
+    return None
+
+
+def _num_weights(record: Record) -> int:
+    """Of the base model, which is named in the row's group ('ResNet-8')."""
+    return DENSE_SIZES[int(record.row.group.partition("-")[2])]
+
+
+def _accuracy(record: Record | None) -> str:
+    return "" if record is None else render.accuracy(record)
+
+
+def methods() -> str:
+    """Every method at 10% and 25%."""
+    compared = {record.row.series for record in reported("figure6") if record.size < 40_000}
+    compared |= {record.row.series for record in reported("table1") if record.size < 40_000}
+    lines = []
+    for series in compared:
+        at = [
+            _of("figure6", series, size) or _of("table1", series, size)
+            for size in (REDUCED.tenth, REDUCED.quarter)
+        ]
+        lines.append((at[0].mean, [label(series), *map(_accuracy, at)]))
+    dense = [label("dense"), _accuracy(_of("figure6", "dense", None)), ""]
+    rows = [dense, *(cells for _, cells in sorted(lines, reverse=True))]
+    return f"{SETTING}\n\n" + markdown.table(["", "10% (dense: 100%)", "25%"], rows)
+
+
+def sizes() -> str:
+    """SMH at each size, and its distance to dense."""
+    dense = _of("figure6", "dense", None)
+    rows = [["dense, 100%", f"{dense.size:,}", _accuracy(dense), ""]]
+    for share, size in (("50%", REDUCED.half), ("25%", REDUCED.quarter), ("10%", REDUCED.tenth)):
+        record = _of("figure6", "smh", size)
+        mean, error = difference(Claim("", record.row.name, dense.row.name), (record, dense))
+        cells = [f"{record.size:,}", _accuracy(record), f"{mean:+.2f} ± {error:.2f}"]
+        rows.append([f"SMH, {share}", *cells])
+    headings = ["", "variables", "test accuracy", "against dense"]
+    return f"{SETTING} Differences with their standard error.\n\n" + markdown.table(headings, rows)
+
+
+def rates() -> str:
+    """The best learning rate of each method."""
+    tried: dict[str, dict[float, float]] = {}
+    for record in reported("tuning"):
+        tried.setdefault(record.row.series, {})[record.row.overrides[RATE]] = record.mean
+    rows = []
+    for series, accuracies in tried.items():
+        best = best_rate(series, accuracies)
+        half, double = (accuracies[rate] - accuracies[best] for rate in (best / 2, best * 2))
+        cells = [f"{best:g}", f"{accuracies[best]:.2f}", f"{half:+.2f}", f"{double:+.2f}"]
+        rows.append([label(series), *cells])
+    text = (
+        "ResNet-8 on Fashion-MNIST, 10% of the variables (dense: all), three epochs, one cycle, "
+        "one seed, accuracy in percent on 10,000 held-out training images; the last columns are "
+        "the points won or lost at half and at twice the best rate."
+    )
+    headings = ["", "best rate per 256 examples", "accuracy", "half of it", "twice it"]
+    return f"{text}\n\n" + markdown.table(headings, rows)
+
+
+def routes() -> str:
+    """From scratch, converted, distilled."""
+    rows = [
+        [label(record.row.series), f"{record.size:,}", f"{record.steps:,}", _accuracy(record)]
+        for record in reported("shipping")
+        if len(record.runs) == 3 and record.steps
+    ]
+    text = (
+        "ResNet-8 on Fashion-MNIST at 14 x 14 pixels with crops and flips, SMH at 25%; test "
+        "accuracy in percent, mean ± standard deviation of three seeds (scale `reduced`). The "
+        "steps of the dense model that is converted, or that teaches, are not counted."
+    )
+    headings = ["", "variables", "steps", "test accuracy"]
+    return f"{text}\n\n" + markdown.table(headings, rows)
+
+
+def precisions() -> str:
+    """Bytes and accuracy of exported files."""
+    rows = []
+    for record in reported("shipping"):
+        for run in record.runs[:1]:
+            if not record.row.precisions:
+                continue
+            dense = f"{4 * _num_weights(record):,}"
+            cells = [
+                f"{export['bytes']:,} B, {100 * export['accuracy']:.2f}%"
+                for export in run["exports"].values()
+            ]
+            rows.append([label(record.row.series), dense, *cells])
+    text = (
+        "SMH at 10%: bytes of the exported file and its test accuracy, one seed; alongside, the "
+        "bytes of all weights in float32."
+    )
+    headings = ["", "dense float32, B", "float32", "bfloat16", "int8", "int4"]
+    return f"{text}\n\n" + markdown.table(headings, rows)
+
+
+def _range(rows: Sequence[Mapping[str, Any]], method: str, key: str) -> str:
+    values = [row[key] for row in rows if row["method"] == method]
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def speed() -> str:
+    """What generating weights costs, per method."""
+    steps, products = benchmark_rows("training_step"), benchmark_rows("materialize")
+    rows = [
+        [
+            name,
+            _range(products, method, "forward_backward_ratio"),
+            _range(steps, method, "ratio"),
+        ]
+        for name, method in (
+            ("SMH", "smh"),
+            ("SMH, Kronecker", "smh, Kronecker"),
+            ("SMH, 4 blocks", "smh, 4 blocks"),
+            ("1 hash", "1 hash"),
+            ("2 hashes", "2 hashes"),
+            ("10 hashes", "10 hashes"),
+        )
+    ]
+    text = (
+        "Medians on 2 CPU cores, smallest to largest over the models: the time to generate all "
+        "weights of EfficientNet-B0 to B6, forward and backward, as a multiple of the bare matrix "
+        "products, and that of a training step (ResNet-32, EfficientNet-B0 and B2) as a multiple "
+        "of the dense step."
+    )
+    return f"{text}\n\n" + markdown.table(["", "generating", "training step"], rows)
+
+
+def good_for() -> str:
+    """What the method is good for, and what not, with what was measured."""
+
+    def against(series: str) -> str:
+        ours = _of("figure6", "smh", REDUCED.tenth)
+        theirs = _of("figure6", series, REDUCED.tenth) or _of("table1", series, REDUCED.tenth)
+        mean, error = difference(Claim("", ours.row.name, theirs.row.name), (ours, theirs))
+        return f"{mean:+.2f} ± {error:.2f}"
+
+    steps = benchmark_rows("training_step")
+    fashion = next(r for r in reported("shipping") if r.row.series == "Fashion-MNIST")
+    int8 = fashion.runs[0]["exports"]["int8"]
+    converted = next(r for r in reported("shipping") if r.row.name == "shipping-converted")
+    rows = [
+        [
+            "narrower layers (width multiplier)",
+            f"{against('width_multiplier')} points",
+            "Level in accuracy. The narrow model also computes less; SMH computes what the full "
+            "model does, and keeps its shapes.",
+        ],
+        [
+            "unstructured hashes",
+            f"{against('hash_1')} (1), {against('hash_10')} (10)",
+            "Level with 10 hashes. A training step takes SMH "
+            f"{_range(steps, 'smh', 'ratio')} times the dense one, 10 hashes "
+            f"{_range(steps, '10 hashes', 'ratio')} times.",
+        ],
+        [
+            "low rank, Tucker",
+            f"{against('low_rank')}, {against('tucker')}",
+            "SMH is better at this size.",
+        ],
+        [
+            "dense weights in fewer bits",
+            "not measured here",
+            f"Files: {_num_weights(fashion) // 2:,} B for all weights in 4 bits; SMH at 10% "
+            f"takes {int8['bytes']:,} B at int8, with {100 * int8['accuracy']:.1f}%.",
+        ],
+        [
+            "a trained model, without more training",
+            f"{converted.mean:.0f}% accuracy",
+            "Not for that: a converted model has to be fine-tuned.",
+        ],
+    ]
+    text = (
+        "SMH at 10% of ResNet-8 on Fashion-MNIST (scale `reduced`, three seeds), differences in "
+        "points of test accuracy with their standard error:"
+    )
+    return f"{text}\n\n" + markdown.table(["instead of", "SMH", ""], rows, text=(0, 1, 2))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table
+    for table in (good_for, methods, precisions, rates, routes, sizes, speed)
+}
