@@ -5,9 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export SMH_EXTRAS="${SMH_EXTRAS:-test,docs}"
 source scripts/environment.sh
+export NO_MKDOCS_2_WARNING=1
 python -m scripts.update_pages --check
 if [ "${1:-}" = serve ]; then
     exec mkdocs serve
 fi
-mkdocs build --strict --quiet --site-dir build/site
+mkdocs build --strict --site-dir build/site
 echo "the site is in build/site/index.html"
