@@ -17,7 +17,6 @@ from absl import logging
 from benchmarks.benchmark import HUGE_PAGES
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A compiled function, called with the arguments that it was compiled for."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from experiments.job import Job
 from smh_jax import data, models
+from smh_jax.config import DataConfig
 
 # Training examples; a split that takes a part of them costs less than is said here.
 _EXAMPLES = {
@@ -53,7 +54,7 @@ def estimate(job: Job) -> Cost:
         return Cost(steps=0, device_hours=_CONVERSION_HOURS, device="CPU core")
     config = job.config
     info = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
-    examples = config.epochs * _EXAMPLES[config.data.name]
+    examples = config.epochs * _num_examples(config.data, info)
     on_tpu = "TPU" in job.row.resources or job.row.tpu_slice is not None
     options = tuple(sorted(config.model.options.items()))
     shape = (1, *info.image_shape)
@@ -61,6 +62,12 @@ def estimate(job: Job) -> Cost:
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
     return Cost(steps, seconds / 3600, "TPU v3 chip" if on_tpu else "CPU core")
+
+
+def _num_examples(config: DataConfig, info: data.DatasetInfo) -> int:
+    if config.name in _EXAMPLES:
+        return _EXAMPLES[config.name]
+    return data.load(info, config.train_split, config.data_dir).num_examples
 
 
 @functools.cache

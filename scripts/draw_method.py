@@ -74,7 +74,7 @@ def _tiled(axes: Axes, corner) -> None:
 def _layers(axes: Axes, left: float) -> None:
     """Each layer, multiplied by its scale, in its own shape."""
     first = 0
-    for index, (name, size, color, shape) in enumerate(_LAYERS):
+    for index, (_, size, color, shape) in enumerate(_LAYERS):
         middle, y = 3 + (first + size / 2) / _SIDE, 3.9 + 3.4 * index
         arrow = FancyArrowPatch(
             (33.2, middle), (left + 3.6, y), arrowstyle="-|>", mutation_scale=9, color=color, lw=1.2

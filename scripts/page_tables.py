@@ -224,6 +224,5 @@ def good_for() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table
-    for table in (good_for, methods, precisions, rates, routes, sizes, speed)
+    table.__name__: table for table in (good_for, methods, precisions, rates, routes, sizes, speed)
 }

@@ -57,7 +57,8 @@ class DataConfig:
     """The dataset and how it is read.
 
     Attributes:
-        name: of the dataset, as `smh_jax.data.names()` lists them.
+        name: of the dataset: any that classifies images of tensorflow-datasets' catalogue, or
+            'folder:/path', a folder of images with one subfolder for each class.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
             imagenet2012 also 'minival', 10,000 training images to choose settings by, and

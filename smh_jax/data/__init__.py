@@ -8,13 +8,13 @@ with epy.lazy_api_imports(globals()):
     from smh_jax.data.batches import Batch, eval_batches, train_batches
     from smh_jax.data.catalogue import (
         DatasetInfo,
-        Normalization,
         Split,
         check_augmentation,
         describe,
         load,
         names,
     )
+    from smh_jax.data.normalization import Normalization
     from smh_jax.data.preprocessing import Augmentation
     from smh_jax.data.records import RecordSplit
 

@@ -1,25 +1,22 @@
 """The datasets a run can name, and how their splits are reached: in memory or in their files."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from smh_jax.config.names import check_known
-from smh_jax.data import digits  # noqa: F401  (registers the builder)
+from smh_jax.data import (
+    digits,  # noqa: F401  (registers the builder)
+    folder,
+)
+from smh_jax.data import normalization as normalizations
+from smh_jax.data.normalization import Normalization
 
 if TYPE_CHECKING:
     from smh_jax.data.records import RecordSplit
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalization:
-    """Per-channel mean and standard deviation of the training images on the scale 0..1."""
-
-    mean: tuple[float, ...]
-    stddev: tuple[float, ...]
 
 
 _NORMALIZATION = {
@@ -32,6 +29,12 @@ _NORMALIZATION = {
 
 # Inception preprocessing scales pixels to -1..1, whatever the dataset.
 _INCEPTION_NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+# What prepares a dataset from files that one has, without internet.
+_SCRIPTS = {
+    "fashion_mnist": "python scripts/prepare_fashion_mnist.py --source=DIR",
+    "imagenet2012": "python -m scripts.prepare_imagenet --manual_dir=DIR",
+}
 
 # Datasets that stay in their files, where images are of many sizes, by their usual resolution.
 _STREAMED = {"imagenet2012": 224}
@@ -69,13 +72,25 @@ class Split:
 
 
 def names() -> tuple[str, ...]:
-    """The datasets that a config can name."""
+    """The datasets whose normalization is known. A config can also name others.
+
+    Those are folders of images (`smh_jax.data.folder`), and all of tensorflow-datasets' catalogue
+    that classify images.
+    """
     return tuple(_NORMALIZATION)
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    check_known(f"data.name={name!r}", name, names())
-    return tfds.builder(name, data_dir=data_dir)
+    if name not in names() and name.partition("/")[0] not in tfds.list_builders(
+        with_community_datasets=False
+    ):
+        check_known(f"data.name={name!r}", name, names())
+    builder = tfds.builder(name, data_dir=data_dir)
+    features = builder.info.features
+    is_dict = isinstance(features, tfds.features.FeaturesDict)
+    if not is_dict or not {"image", "label"} <= set(features):
+        raise ValueError(f"data.name={name!r} is not a dataset that classifies images")
+    return builder
 
 
 def describe(
@@ -90,19 +105,43 @@ def describe(
         ValueError: for an unknown name, or a preprocessing that the dataset's images are not made
             for.
     """
-    features = _builder(name, data_dir).info.features
-    height, width, channels = features["image"].shape
-    side = image_size or _STREAMED.get(name)
-    normalization = _NORMALIZATION[name]
-    if preprocessing == "inception":
-        normalization = _INCEPTION_NORMALIZATION
     if preprocessing != "plain" and name not in _STREAMED:
         raise ValueError(
             f"data.preprocessing={preprocessing!r} is for images of many sizes "
             f"({', '.join(_STREAMED)}); data.name={name!r} takes 'plain'"
         )
+    if name.startswith(folder.PREFIX):
+        return _describe_folder(name, data_dir, image_size)
+    builder = _builder(name, data_dir)
+    features = builder.info.features
+    height, width, channels = features["image"].shape
+    side = image_size or _STREAMED.get(name)
+    if (height is None or width is None) and side is None:
+        raise ValueError(
+            f"data.image_size=None: the images of data.name={name!r} differ in size; give one, "
+            "such as --config.data.image_size=64"
+        )
     shape, class_names = (side or height, side or width, channels), tuple(features["label"].names)
+    if name in names():
+        normalization = _NORMALIZATION[name]
+    else:
+        key = f"{name.replace('/', '_')}-{builder.version}-{'x'.join(map(str, shape))}"
+        normalization = normalizations.stored(
+            key, data_dir, lambda: _read(builder, "train", shape)[0]
+        )
+    if preprocessing == "inception":
+        normalization = _INCEPTION_NORMALIZATION
     return DatasetInfo(name, shape, class_names, normalization, preprocessing)
+
+
+def _describe_folder(name: str, data_dir: str | None, image_size: int | None) -> DatasetInfo:
+    images = folder.open_folder(name)
+    shape = images.shape(image_size)
+    key = f"{images.root.name}-{images.digest}-{'x'.join(map(str, shape))}"
+    normalization = normalizations.stored(
+        key, data_dir, lambda: folder.read(images.select("train"), shape)[0]
+    )
+    return DatasetInfo(name, shape, images.class_names, normalization)
 
 
 def check_augmentation(info: DatasetInfo, augmentation: str) -> None:
@@ -126,12 +165,23 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
     """
     if data_dir is not None and not epath.Path(data_dir).is_dir():
         raise ValueError(f"data.data_dir={data_dir} is not a folder; make it to prepare data there")
+    if info.name.startswith(folder.PREFIX):
+        images = folder.open_folder(info.name)
+        return Split(*folder.read(images.select(split), info.image_shape))
     builder = _builder(info.name, data_dir)
     if info.name in _STREAMED:
         split = _SPLITS[info.name].get(split, split)
         from smh_jax.data.records import open_split
 
         return open_split(builder, split, info.image_shape[0], info.preprocessing)
+    return Split(*_read(builder, split, info.image_shape))
+
+
+def _read(
+    builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8, of a shape, and labels, int32; prepares the dataset where that is left."""
+    name = builder.info.full_name if builder.name not in names() else builder.name
     try:
         if not builder.is_prepared() and builder.url_infos:
             # Takes a while to load, and describing a dataset does without.
@@ -142,22 +192,32 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
         builder.download_and_prepare()
     except Exception as error:
         # Whatever goes wrong in a download comes as one of many unrelated types.
+        script = f", or `{_SCRIPTS[name]}` from files that you have" if name in _SCRIPTS else ""
         raise ValueError(
-            f"data.name={info.name!r} is not prepared in data_dir={builder.data_dir} and could not "
-            f"be downloaded; prepare it where there is internet, and copy that folder: {error}"
+            f"data.name={name!r} is not prepared in data_dir={builder.data_dir} and could not be "
+            f"downloaded; prepare it where there is internet, and copy that folder{script}: {error}"
         ) from error
+    height, width, _ = builder.info.features["image"].shape
     try:
-        dataset = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+        whole = -1 if height and width else None
+        dataset = builder.as_dataset(split=split, batch_size=whole, shuffle_files=False)
     except (ValueError, AssertionError) as error:
         raise ValueError(
-            f"data split {split!r} is not a part of {info.name}, "
+            f"data split {split!r} is not a part of {name}, "
             f"whose splits are {', '.join(builder.info.splits)}: {error}"
         ) from error
+    if whole is None:
+        # Each of its own size.
+        examples = list(dataset)
+        images = np.concatenate([_resized(e["image"][None], shape) for e in examples])
+        return images, np.asarray([e["label"] for e in examples], np.int32)
     images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
-    if images.shape[1:] != info.image_shape:
-        # Takes seconds to load, and describing a dataset does without.
-        import tensorflow as tf
+    return images if images.shape[1:] == shape else _resized(images, shape), labels
 
-        resized = tf.image.resize(images, info.image_shape[:2], method="area")
-        images = np.round(resized.numpy()).astype(np.uint8)
-    return Split(images, labels)
+
+def _resized(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    # Takes seconds to load, and describing a dataset does without.
+    import tensorflow as tf
+
+    resized = tf.image.resize(images, shape[:2], method="area")
+    return np.round(resized.numpy()).astype(np.uint8)
