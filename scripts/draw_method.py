@@ -3,6 +3,8 @@
 python -m scripts.draw_method --output=docs/images/method.svg
 """
 
+import os
+
 import matplotlib
 from absl import flags
 from matplotlib.axes import Axes
@@ -87,10 +89,15 @@ def _layers(axes: Axes, left: float) -> None:
         first += size
 
 
+def save(path: str | os.PathLike[str]) -> None:
+    """Draws into a file; the same program gives the same bytes."""
+    with matplotlib.rc_context(_STYLE):
+        draw().savefig(path, metadata={"Date": None})
+
+
 def main(_: list[str]) -> None:
     """Writes the file."""
-    with matplotlib.rc_context(_STYLE):
-        draw().savefig(OUTPUT.value, metadata={"Date": None})
+    save(OUTPUT.value)
     print(OUTPUT.value)
 
 

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import hypothesis
 import jax
 import pytest
+from absl import flags
 
 from tests import forks
 
@@ -88,6 +89,24 @@ def run_python(start_python):
 def _environment(devices: int) -> dict[str, str]:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+
+
+@pytest.fixture
+def fresh_flags(monkeypatch):
+    """No command's flags are defined, as in a process of its own."""
+    # Some tests import commands, whose flags have the same names.
+    state = vars(flags.FLAGS)
+    for key in ("__flags", "__flags_by_module", "__flags_by_module_id"):
+        monkeypatch.setitem(state, key, dict(state[key]))
+    ours = ("smh_jax", "benchmarks", "experiments", "scripts")
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        # Those that all commands share stay.
+        if module.split(".")[0] in ours and module != "smh_jax.cli":
+            for flag in defined:
+                state["__flags"].pop(flag.name, None)
+    # A config file is read into the module of the one before it, if there is one.
+    for name in [name for name in sys.modules if name.endswith("_config")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture(scope="session")

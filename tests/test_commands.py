@@ -10,7 +10,6 @@ import tomllib
 
 import PIL.Image
 import pytest
-from absl import flags
 
 from smh_jax.shipping import artifact
 from smh_jax.training import loop
@@ -49,19 +48,8 @@ def folder(digits_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def run_command(monkeypatch):
+def run_command(monkeypatch, fresh_flags):
     """Runs a command in this process, as if in one of its own; what it ended with."""
-    # Some tests import commands, whose flags have the same names.
-    state = vars(flags.FLAGS)
-    for key in ("__flags", "__flags_by_module", "__flags_by_module_id"):
-        monkeypatch.setitem(state, key, dict(state[key]))
-    for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.split(".")[0] in ("smh_jax", "benchmarks", "experiments", "scripts"):
-            for flag in defined:
-                state["__flags"].pop(flag.name, None)
-    # A config file is read into the module of the one before it, if there is one.
-    for name in [name for name in sys.modules if name.endswith("_config")]:
-        monkeypatch.delitem(sys.modules, name)
     # Where it is set already, the benchmarks do not start themselves again.
     monkeypatch.setenv("GLIBC_TUNABLES", os.environ.get("GLIBC_TUNABLES", ""))
 
