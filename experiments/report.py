@@ -10,7 +10,7 @@ without, the committed ones are reported again. Rows that were not trained are s
 import functools
 import pathlib
 
-from absl import flags
+from absl import flags, logging
 
 from experiments import catalogue
 from experiments.row import ROOT
@@ -23,7 +23,11 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Of experiments.run; None reports what is committed."
 )
 SCALE = flags.DEFINE_enum("scale", "reduced", catalogue.SCALES, "Of a table or figure.")
-OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of the reports.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder of the reports; by default experiments/results, of an ablation WORKDIR/reports.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +37,7 @@ def main(argv: list[str]) -> None:
     # Matplotlib is loaded only where it is needed, by those who have installed it.
     from experiments import plots, records, render
 
-    path_of = functools.partial(records.path_of, experiment, pathlib.Path(OUTPUT.value))
+    path_of = functools.partial(records.path_of, experiment, _output(experiment.scale))
     if WORKDIR.value is None:
         results = records.read(experiment, path_of(".json"))
     else:
@@ -49,6 +53,15 @@ def main(argv: list[str]) -> None:
     write_text(path_of(".md"), text)
     plots.save(experiment, results, path_of(""))
     print(text)
+    logging.info("written: %s with .md, .png, .svg", path_of(""))
+
+
+def _output(scale: str) -> pathlib.Path:
+    if OUTPUT.value is not None:
+        return pathlib.Path(OUTPUT.value)
+    # What is committed are the paper's tables; an ablation is its owner's.
+    is_own = scale == "sweep" and WORKDIR.value is not None
+    return pathlib.Path(WORKDIR.value) / "reports" if is_own else RESULTS
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_modules_that_it_names_exist(module):
 
 
 @pytest.mark.parametrize(
-    "config", sorted(set(re.findall(r"--config=(configs/\S+(?: --config\.\S+)*)", README)))
+    "config", sorted(set(re.findall(r"--config=(configs/[^\s`]+(?: --config\.[^\s`]+)*)", README)))
 )
 def test_configs_that_it_names_resolve(config):
     described = cli.read_config(config)

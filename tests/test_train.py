@@ -608,7 +608,7 @@ runpy.run_module("smh_jax.main", run_name="__main__")
 
 
 def test_inspect_shows_what_would_be_trained(run_python):
-    done = run_python("-m", "smh_jax.inspect", "--config=configs/cifar10.py:hashed=conv")
+    done = run_python("-m", "smh_jax.inspect", "--config=configs/cifar10.py:hashed=conv", "--all")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert "hashed" in lines["stage3_block5/conv2/kernel"]
     assert "424,368" in lines["stage3_block5/conv2/kernel"]
