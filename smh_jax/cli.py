@@ -27,8 +27,8 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
     """Runs a command's main function after parsing the flags.
 
     A mistake of the user's (a ValueError, an unknown flag or config field), a file that cannot be
-    read or written, a diverged training and the loss of another process end this one with one line
-    on the standard error and exit code 1.
+    read or written, a lack of memory, a diverged training and the loss of another process end this
+    one with one line on the standard error and exit code 1.
 
     Args:
         main: of the command line without its flags.
@@ -42,18 +42,31 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
             if len(argv) > 1 and not takes_arguments:
                 raise ValueError(f"{argv[1]!r} is not a flag, and nothing else is taken")
             main(argv)
-        except (OSError, ValueError, DivergedError, PeerError) as error:
-            # What libraries say may have many lines.
-            line = f"error: {' '.join(str(error).split())}"
+        except Exception as error:
+            line = _mistake(error)
+            if line is None:
+                if jax.distributed.is_initialized():
+                    processes.leave(traceback.format_exc())
+                raise
             if jax.distributed.is_initialized():
                 processes.leave(line)
             raise SystemExit(line) from error
-        except Exception:
-            if jax.distributed.is_initialized():
-                processes.leave(traceback.format_exc())
-            raise
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _mistake(error: Exception) -> str | None:
+    """The line that tells an error, or None if it is one of the program's own."""
+    # What libraries say may have many lines.
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError | ValueError | DivergedError | PeerError):
+        return f"error: {text}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return (
+            f"error: out of memory ({text or 'of this machine'!s:.300}); a smaller data.batch_size "
+            "or a larger optimizer.accumulate_steps needs less"
+        )
+    return None
 
 
 def require(module: str, extra: str) -> None:
