@@ -3,7 +3,7 @@
 config.json     the configuration     manifest.json   the weights, hashed and stored
 metrics.jsonl   one row per log step  events.*        the same for TensorBoard
 checkpoints/    the state             result.json     the end: accuracy, counts, seconds
-lock            who trains it
+lock            who trains it        lease  the same in a bucket
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import keep, write_json, write_text
 from smh_jax.manifest import Manifest
+from smh_jax.training import lease
 
 
 class Workdir:
@@ -52,17 +53,19 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other trainers out of a folder on disk; buckets have no locks.
+        """Keeps other trainers out of the folder.
 
-        The kernel releases the lock when this process ends, however it ends.
+        The kernel releases the lock on a folder on disk when this process ends, however it ends. A
+        bucket has a lease instead, for the end of which the next one may have to wait.
 
         Raises:
             ValueError: if another one is in; the message says which, and since when.
         """
-        if "://" in os.fspath(self.path):
-            yield
-            return
         self.path.mkdir(parents=True, exist_ok=True)
+        if "://" in os.fspath(self.path):
+            with lease.leased(self.path / "lease"):
+                yield
+            return
         with open(self.path / "lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
