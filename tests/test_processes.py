@@ -17,6 +17,7 @@ import pytest
 from smh_jax import config as configs
 from smh_jax import data
 from smh_jax.config.errors import PeerError
+from smh_jax.config.files import read_json_with_digest
 from smh_jax.training import peers, processes
 from tests.small import digits_config
 from tests.test_train import assert_equal_states, final_state, rows, saved_steps
@@ -184,7 +185,7 @@ def test_a_killed_process_ends_the_other(scenario):
 @pytest.mark.slow
 def test_files_are_written_once(scenario):
     workdir = scenario.folder / "pair"
-    result = json.loads((workdir / "result.json").read_text())
+    result = read_json_with_digest(workdir / "result.json")
     assert (result["processes"], result["devices"]) == (2, "4 cpu")
     assert not (workdir / "result.1.json").exists()
     # Of each start one file of events.

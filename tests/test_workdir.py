@@ -15,6 +15,7 @@ from etils import epath
 from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
+from smh_jax.config.files import read_json_with_digest
 from smh_jax.training import lease, rows
 from smh_jax.training.workdir import Workdir
 
@@ -57,7 +58,7 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     workdir.write_result({"steps": 5})
     workdir.write_result({"steps": 6})
     assert workdir.result() == {"steps": 6}
-    assert json.loads((workdir.path / "result.1.json").read_text()) == {"steps": 5}
+    assert read_json_with_digest(workdir.path / "result.1.json") == {"steps": 5}
     workdir.describe(dataclasses.replace(config, epochs=80.0), manifest)
     assert (workdir.path / "config.1.json").exists()
     with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
@@ -68,7 +69,7 @@ def test_a_run_that_began_with_other_options_resumes(manifest, workdir):
     config = from_config_dict(digits.get_config("depth=8"))
     workdir.describe(config, manifest)
     path = workdir.path / "config.json"
-    content = json.loads(path.read_text())
+    content = read_json_with_digest(path)
     content["method"]["options"]["pool_dtype"] = "float32"
     del content["model"]["options"]["input_resolution"]
     path.write_text(json.dumps(content))

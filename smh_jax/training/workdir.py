@@ -22,7 +22,7 @@ from smh_jax import config as configs
 from smh_jax import methods, models
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
-from smh_jax.config.files import keep, write_json, write_text
+from smh_jax.config.files import keep, read_json_with_digest, write_json_with_digest
 from smh_jax.manifest import Manifest
 from smh_jax.training import lease
 
@@ -112,7 +112,8 @@ class Workdir:
                 f"workdir={self.path} holds a run with another configuration ({listed}); {hint}"
             )
         try:
-            return Manifest.from_json((self.path / "manifest.json").read_text())
+            content = read_json_with_digest(self.path / "manifest.json")
+            return Manifest.from_json(json.dumps(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"workdir={self.path} has no readable manifest.json: {error}"
@@ -139,14 +140,14 @@ class Workdir:
         if path.exists() and configs.differences(read_run_config(path), config):
             keep(path, path.name)
         # The manifest first: a folder with a config.json is complete.
-        write_text(self.path / "manifest.json", manifest.to_json() + "\n")
-        write_json(path, configs.to_json_dict(config))
+        write_json_with_digest(self.path / "manifest.json", json.loads(manifest.to_json()))
+        write_json_with_digest(path, configs.to_json_dict(config))
 
     def result(self) -> dict[str, Any] | None:
         """The content of result.json, or None; raises ValueError if it is damaged."""
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else None
+            return read_json_with_digest(path) if path.exists() else None
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): rename it to finish anew") from error
 
@@ -155,7 +156,7 @@ class Workdir:
         path = self.path / "result.json"
         if path.exists():
             keep(path, path.name)
-        write_json(path, result)
+        write_json_with_digest(path, result)
 
 
 def with_all_options(config: Config) -> Config:
