@@ -1,11 +1,13 @@
 """What all commands share: readable logs, and mistakes told in one line."""
 
+import functools
 import importlib.util
 import logging as python_logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 # TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
 # errors only, and no kernels of which it would have to warn.
@@ -21,6 +23,7 @@ from smh_jax.config.errors import DivergedError, PeerError
 from smh_jax.training import processes
 
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> None:
@@ -38,6 +41,7 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().addFilter(_of_interest)
+        sys.unraisablehook = functools.partial(_tell_unraisable, sys.unraisablehook)
         try:
             if len(argv) > 1 and not takes_arguments:
                 raise ValueError(f"{argv[1]!r} is not a flag, and nothing else is taken")
@@ -57,10 +61,16 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
 
 def _mistake(error: Exception) -> str | None:
     """The line that tells an error, or None if it is one of the program's own."""
-    # What libraries say may have many lines.
+    # What libraries say may have many lines and pages.
     text = " ".join(str(error).split())
+    for words in _FULL:
+        if words in text:
+            return (
+                f"error: {words}: what was saved before is not lost, and the same command "
+                f"resumes when there is room ({text:.300})"
+            )
     if isinstance(error, OSError | ValueError | DivergedError | PeerError):
-        return f"error: {text}"
+        return f"error: {text:.2000}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
             f"error: out of memory ({text or 'of this machine'!s:.300}); a smaller data.batch_size "
@@ -99,7 +109,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise SystemExit(f"error: {file} fails: {type(error).__name__}: {error}") from error
 
 
+def _tell_unraisable(tell: Callable[[Any], object], what: Any) -> None:
+    """Tells an error that nobody can handle, but not what follows from one that somebody does."""
+    # The writes of a checkpoint that are still under way when one of them has failed.
+    if str(what.exc_value) != "Event loop is closed":
+        tell(what)
+
+
 def _of_interest(record: python_logging.LogRecord) -> bool:
     """Keeps the information of this project and clu, and every library's warnings."""
     folders = record.pathname.split(os.sep)
+    if record.exc_info and "orbax" in folders:
+        # It raises what it logs, too, and then that is told in one line.
+        return False
     return record.levelno >= python_logging.WARNING or any(name in folders for name in _HEARD)

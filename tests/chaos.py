@@ -10,6 +10,7 @@ undisturbed one.
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -227,6 +228,9 @@ def run_trial(trial: Trial, disturbances: list[Callable[[Trial], None]]) -> None
         disturb(trial)
     trial.events.append("then:")
     trial.end(trial.start())
+    if not (trial.workdir / "result.json").exists():
+        # What was refused has been mended.
+        trial.end(trial.start())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -235,6 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="run to begin with")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args(arguments)
     chosen, ends, broken = collections.Counter(), collections.Counter(), []
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -268,25 +273,28 @@ def main(arguments: list[str] | None = None) -> int:
             assert process.returncode == _DONE, errors
         seconds = time.monotonic() - begin
         print(f"an undisturbed run takes {seconds:.1f} seconds", flush=True)
-        for number in range(options.first, options.first + options.runs):
+
+        def disturb(number: int) -> tuple[Trial, list[str], str]:
             choose = random.Random(f"{options.seed} {number}")
             disturbances = choose.choices(DISTURBANCES, k=choose.randint(1, 4))
             disk = folder / f"disk{number}"
-            workdir = disk / "run"
-            trial = Trial(workdir, lambda w=workdir: start(w), choose, seconds)
+            trial = Trial(disk / "run", lambda: start(disk / "run"), choose, seconds)
+            error = ""
             with small_disk(disk):
                 try:
                     run_trial(trial, disturbances)
-                    if not (workdir / "result.json").exists():
-                        # The last start was refused, and what it named has been mended.
-                        trial.end(trial.start())
-                    compare(workdir, undisturbed)
-                except Broken as error:
-                    broken.append(number)
-                    print(f"run {number} is BROKEN: {error}", flush=True)
-            print(f"run {number}: {', '.join(trial.events)}", flush=True)
-            chosen.update(disturb.__name__ for disturb in disturbances)
-            ends.update(_kind(event) for event in trial.events)
+                    compare(trial.workdir, undisturbed)
+                except Broken as broken:
+                    error = f" is BROKEN ({broken})"
+            print(f"run {number}{error}: {', '.join(trial.events)}", flush=True)
+            return trial, [disturb.__name__ for disturb in disturbances], error
+
+        runs = range(options.first, options.first + options.runs)
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as threads:
+            for number, (trial, names, error) in zip(runs, threads.map(disturb, runs), strict=True):
+                chosen.update(names)
+                ends.update(_kind(event) for event in trial.events)
+                broken += [number] * bool(error)
     command = shlex.join(["python", *sys.orig_argv[1:]])
     print(f"\n`{command}`: {options.runs} runs, {len(broken)} broken {broken or ''}\n")
     for title, counts in (("disturbance", chosen), ("end of a start", ends)):
