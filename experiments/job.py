@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -16,6 +15,7 @@ from experiments.row import Row
 from smh_jax import config as configs
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
+from smh_jax.config.files import read_json_with_digest
 from smh_jax.training.workdir import with_all_options
 
 # What a result must hold to be counted, with its types: of a training, and of a conversion.
@@ -81,13 +81,11 @@ class Job:
         """
         path = self.result_path
         try:
-            result = json.loads(path.read_text())
+            result = read_json_with_digest(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise CorruptResultError(f"{path} cannot be read: {error}") from error
-        if not isinstance(result, dict):
-            raise CorruptResultError(f"{path} is not a JSON object")
         for name, kind in (_CONVERTED if self.row.convert_from else _TRAINED).items():
             value = result.get(name)
             fits = isinstance(value, kind) and not isinstance(value, bool)

@@ -1,11 +1,13 @@
 """What all commands share: readable logs, and mistakes told in one line."""
 
+import functools
 import importlib.util
 import logging as python_logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 # TensorFlow, which serves for reading data alone, takes these when it is imported: messages of
 # errors only, and no kernels of which it would have to warn.
@@ -25,14 +27,15 @@ VERBOSE = flags.DEFINE_bool("verbose", False, "Also say what libraries do.", all
 flags.DEFINE_bool("version", False, "Print the version, and do nothing.", allow_override=True)
 
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> None:
     """Runs a command's main function after parsing the flags.
 
     A mistake of the user's (a ValueError, an unknown flag or config field), a file that cannot be
-    read or written, a diverged training and the loss of another process end this one with one line
-    on the standard error and exit code 1.
+    read or written, a lack of memory, a diverged training and the loss of another process end this
+    one with one line on the standard error and exit code 1.
 
     Every command has the flags --version, --quiet and --verbose.
 
@@ -43,20 +46,40 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
 
     def guarded(argv: list[str]) -> None:
         _set_up_log()
+        sys.unraisablehook = functools.partial(_tell_unraisable, sys.unraisablehook)
         try:
             if len(argv) > 1 and not takes_arguments:
                 raise ValueError(f"{argv[1]!r} is not a flag, and nothing else is taken")
             main(argv)
-        except (OSError, ValueError, DivergedError, PeerError) as error:
-            # What libraries say may have many lines.
-            line = f"error: {' '.join(str(error).split())}"
+        except Exception as error:
+            line = _mistake(error)
+            if line is None:
+                _leave_peers(traceback.format_exc())
+                raise
             _leave_peers(line)
             raise SystemExit(line) from error
-        except Exception:
-            _leave_peers(traceback.format_exc())
-            raise
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _mistake(error: Exception) -> str | None:
+    """The line that tells an error, or None if it is one of the program's own."""
+    # What libraries say may have many lines and pages.
+    text = " ".join(str(error).split())
+    for words in _FULL:
+        if words in text:
+            return (
+                f"error: {words}: what was saved before is not lost, and the same command "
+                f"resumes when there is room ({text:.300})"
+            )
+    if isinstance(error, OSError | ValueError | DivergedError | PeerError):
+        return f"error: {text:.2000}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return (
+            f"error: out of memory ({text or 'of this machine'!s:.300}); a smaller data.batch_size "
+            "or a larger optimizer.accumulate_steps needs less"
+        )
+    return None
 
 
 def require(module: str, extra: str) -> None:
@@ -134,7 +157,17 @@ class _Plain(python_logging.Formatter):
         return text if is_plain else f"{record.levelname.lower()}: {text}"
 
 
+def _tell_unraisable(tell: Callable[[Any], object], what: Any) -> None:
+    """Tells an error that nobody can handle, but not what follows from one that somebody does."""
+    # The writes of a checkpoint that are still under way when one of them has failed.
+    if str(what.exc_value) != "Event loop is closed":
+        tell(what)
+
+
 def _of_interest(record: python_logging.LogRecord) -> bool:
     """Keeps the information of this project and clu, and every library's warnings."""
     folders = record.pathname.split(os.sep)
+    if record.exc_info and "orbax" in folders:
+        # It raises what it logs, too, and then that is told in one line.
+        return False
     return record.levelno >= python_logging.WARNING or any(name in folders for name in _HEARD)

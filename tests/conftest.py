@@ -55,7 +55,7 @@ def start_python():
     def start(*arguments: str, devices: int = 1) -> forks.Process:
         nonlocal server
         server = server or forks.Server(ROOT)
-        return server.start(*arguments, cwd=ROOT, env=_environment(devices))
+        return server.start(*arguments, cwd=ROOT, env=environment(devices))
 
     yield start
     if server is not None:
@@ -71,7 +71,7 @@ def run_python(start_python):
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
-                env=_environment(devices),
+                env=environment(devices),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -86,7 +86,7 @@ def run_python(start_python):
     return run
 
 
-def _environment(devices: int) -> dict[str, str]:
+def environment(devices: int) -> dict[str, str]:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 

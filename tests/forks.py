@@ -45,6 +45,11 @@ class Process:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def said(self, text: str) -> bool:
+        """Whether a text is in its output so far."""
+        # The process writes where the file was last read or written.
+        return text.encode() in os.pread(self._streams[0].fileno(), 2**20, 0)
+
     def communicate(self, timeout: float = 600) -> tuple[str, str]:
         """All of its output and errors; it is killed when the seconds are over."""
         in_time = self.poll(timeout) is not None

@@ -80,3 +80,15 @@ def test_bad_inputs(command, error, folder, run_command, monkeypatch):
     assert "\n" not in code
     assert len(code) < 1000
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("lack", ["np.empty(2**52)", "jnp.zeros(2**45).block_until_ready()"])
+def test_a_lack_of_memory_is_called_by_its_name(lack, run_python):
+    code = (
+        f"import jax.numpy as jnp, numpy as np\nfrom smh_jax import cli\ncli.run(lambda _: {lack})"
+    )
+    done = run_python("-c", code, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: out of memory (")
+    assert "a smaller data.batch_size" in line

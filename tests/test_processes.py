@@ -1,6 +1,8 @@
 """Runs of several processes: the numbers of one, every example once, and how they end."""
 
 import collections
+import concurrent.futures
+import contextlib
 import functools
 import json
 import signal
@@ -15,7 +17,8 @@ import pytest
 from smh_jax import config as configs
 from smh_jax import data
 from smh_jax.config.errors import PeerError
-from smh_jax.training import processes
+from smh_jax.config.files import read_json_with_digest
+from smh_jax.training import peers, processes
 from tests.small import digits_config
 from tests.test_train import assert_equal_states, final_state, rows, saved_steps
 
@@ -60,10 +63,10 @@ def start(
         "    content = (pathlib.Path(__file__).parent / 'config.json').read_text()\n"
         "    return config.to_config_dict(config.from_config_dict(json.loads(content)))\n"
     )
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = [f"--coordinator_address=localhost:{port}", f"--num_processes={num_processes}"]
+    together = [
+        f"--coordinator_address=localhost:{free_port()}",
+        f"--num_processes={num_processes}",
+    ]
     return [
         start_python(
             *("-c", WORKER, str(folder / f"{name}.seen{process}"), str(hold_from), str(heartbeat)),
@@ -182,7 +185,7 @@ def test_a_killed_process_ends_the_other(scenario):
 @pytest.mark.slow
 def test_files_are_written_once(scenario):
     workdir = scenario.folder / "pair"
-    result = json.loads((workdir / "result.json").read_text())
+    result = read_json_with_digest(workdir / "result.json")
     assert (result["processes"], result["devices"]) == (2, "4 cpu")
     assert not (workdir / "result.1.json").exists()
     # Of each start one file of events.
@@ -203,17 +206,113 @@ def test_a_pair_that_has_ended_is_not_repeated(scenario, start_python):
     assert (scenario.folder / "pair" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_process_whose_peers_do_not_come(run_python):
-    code = (
-        "from smh_jax.training import processes\n"
-        "processes.initialize('localhost:1', 2, 1, connect_seconds=2)\n"
-    )
-    done = run_python("-c", code, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "error: not all of the --num_processes=2 processes came to "
-        "--coordinator_address=localhost:1 within 2 seconds"
-    )
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def answers_of_a_roll_call(num_processes, *present, seconds):
+    """What the processes that are present hear, each in a thread; None if all came."""
+    port = free_port()
+
+    def call(process):
+        try:
+            peers.roll_call("localhost", port, num_processes, process, seconds)
+        except PeerError as error:
+            return str(error).replace(str(port), "PORT")
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        return list(threads.map(call, present))
+
+
+def test_all_processes_come():
+    # The last one to be started is process 0, which the others wait for.
+    assert answers_of_a_roll_call(3, 2, 1, 0, seconds=20) == [None] * 3
+
+
+def test_processes_that_do_not_come_are_named():
+    missing = "cannot begin: process 1 and process 3 did not come to port PORT within 0.5 seconds"
+    assert answers_of_a_roll_call(5, 0, 2, 4, seconds=0.5) == [
+        f"process {process} of 5 {missing}" for process in (0, 2, 4)
+    ]
+    missing = "cannot begin: process 0 did not come to localhost:PORT within 0.5 seconds"
+    assert answers_of_a_roll_call(2, 1, seconds=0.5) == [f"process 1 of 2 {missing}"]
+
+
+def test_a_roll_call_does_not_mind_strangers():
+    port = free_port()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        called = threads.submit(peers.roll_call, "localhost", port, 2, 0, 20)
+        for words in (b"GET / HTTP/1.1", b"17", b""):
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    with socket.create_connection(("localhost", port)) as stranger:
+                        stranger.sendall(words)
+                    break
+        assert not called.done()
+        peers.roll_call("localhost", port, 2, 1, 20)
+        called.result(20)
+
+
+def test_a_run_that_has_begun_without_a_process():
+    with socket.create_server(("localhost", 0)) as jax_service:
+        port = jax_service.getsockname()[1]
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            called = threads.submit(peers.roll_call, "localhost", port, 3, 2, 20)
+            with jax_service.accept()[0] as connection:
+                connection.sendall(b"\x00\x00\x12\x04\xff")
+            with pytest.raises(PeerError, match=r"process 2 of 3 .* has begun without it"):
+                called.result(20)
+
+
+WATCHED = """
+import sys, time
+from smh_jax.training import processes
+processes.HEARTBEAT_SECONDS = 3
+processes.initialize(sys.argv[1], 3, int(sys.argv[2]))
+print("all are here", flush=True)
+time.sleep(float(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 2])
+def test_a_process_that_does_not_answer_ends_the_others(stopped, start_python):
+    address = f"localhost:{free_port()}"
+    running = [
+        start_python("-c", WATCHED, address, str(process), "60", devices=1) for process in range(3)
+    ]
+    deadline = time.monotonic() + 60
+    while not all(process.said("all are here") for process in running):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The threads of JAX and ours have begun.
+    time.sleep(1)
+    running[stopped].send_signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    for number in {0, 1, 2} - {stopped}:
+        _, errors = running[number].communicate(timeout=30)
+        assert running[number].returncode == 1
+        assert errors.splitlines()[-1] == (
+            f"error: process {number} of 3 cannot continue: process {stopped} has not answered "
+            "for 3 seconds; the same commands resume from the last checkpoint"
+        )
+    assert 2 < time.monotonic() - begin < 8
+    running[stopped].send_signal(signal.SIGKILL)
+    running[stopped].communicate()
+
+
+@pytest.mark.slow
+def test_processes_that_end_at_different_times(start_python):
+    address = f"localhost:{free_port()}"
+    running = [
+        start_python("-c", WATCHED, address, str(process), str(2.5 * process), devices=1)
+        for process in range(3)
+    ]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import tarfile
@@ -18,6 +19,7 @@ from configs import cifar10
 from smh_jax import Manifest, data, methods
 from smh_jax import config as configs
 from smh_jax.config.errors import DivergedError
+from smh_jax.config.files import read_json_with_digest
 from smh_jax.data import preparation
 from smh_jax.training import evaluation, metrics, parallel, processes, trained
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
@@ -78,12 +80,12 @@ def whole(digits_dir, tmp_path_factory):
 def test_a_run_explains_itself(whole):
     config, workdir, result = whole
     assert set(result) >= RESULT_FIELDS
-    assert json.loads((workdir / "result.json").read_text()) == result
+    assert read_json_with_digest(workdir / "result.json") == result
     assert result["steps"] == 11
     assert result["test_examples"] == 360
     assert result["num_variables"] <= result["target_size"] == 1900
     assert result["num_weights"] > 2 * result["num_variables"]
-    content = json.loads((workdir / "config.json").read_text())
+    content = read_json_with_digest(workdir / "config.json")
     assert configs.from_config_dict(content) == config
     steps = [row["step"] for row in rows(workdir)]
     assert steps == [4, 8, 11]
@@ -354,7 +356,10 @@ def test_a_second_trainer_is_told_who_the_first_one_is(whole, tmp_path):
 def test_a_damaged_file_is_named(name, whole, tmp_path):
     config, workdir, _ = whole
     shutil.copytree(workdir, tmp_path / "run")
-    for content in (b"{", b"\xff"):
+    good = (workdir / name).read_bytes()
+    digit = re.search(rb"[1-8]", good).start()
+    other = bytes([good[digit] + 1])
+    for content in (b"{", b"\xff", b"[]", good[:-3], good[:digit] + other + good[digit + 1 :]):
         (tmp_path / "run" / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             train_and_evaluate(config, tmp_path / "run")

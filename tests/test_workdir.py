@@ -3,15 +3,20 @@
 import dataclasses
 import json
 import os
+import socket
+import time
+import unittest.mock
 
 import pytest
 import tensorflow_datasets as tfds
 from clu import metric_writers
+from etils import epath
 
 from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
-from smh_jax.training import rows
+from smh_jax.config.files import read_json_with_digest
+from smh_jax.training import lease, rows
 from smh_jax.training.progress import Progress
 from smh_jax.training.workdir import Workdir
 
@@ -54,7 +59,7 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     workdir.write_result({"steps": 5})
     workdir.write_result({"steps": 6})
     assert workdir.result() == {"steps": 6}
-    assert json.loads((workdir.path / "result.1.json").read_text()) == {"steps": 5}
+    assert read_json_with_digest(workdir.path / "result.1.json") == {"steps": 5}
     workdir.describe(dataclasses.replace(config, epochs=80.0), manifest)
     assert (workdir.path / "config.1.json").exists()
     with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
@@ -65,7 +70,7 @@ def test_a_run_that_began_with_other_options_resumes(manifest, workdir):
     config = from_config_dict(digits.get_config("depth=8"))
     workdir.describe(config, manifest)
     path = workdir.path / "config.json"
-    content = json.loads(path.read_text())
+    content = read_json_with_digest(path)
     content["method"]["options"]["pool_dtype"] = "float32"
     del content["model"]["options"]["input_resolution"]
     path.write_text(json.dumps(content))
@@ -96,3 +101,71 @@ def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ValueError, match=f"/run cannot be used: {tmp_path} is read-only"):
         Workdir(tmp_path / "run").check_usable()
+
+
+def held(folder, seconds=0.6):
+    """A lease in a folder, and what it was told when it lost it."""
+    lost = []
+    return lease.leased(folder / "lease", seconds, lost.append), lost
+
+
+def test_a_lease_is_renewed_and_given_back(workdir):
+    workdir.path.mkdir(parents=True)
+    first, lost = held(workdir.path)
+    with first:
+        content = json.loads((workdir.path / "lease").read_text())
+        assert (content["pid"], content["host"]) == (os.getpid(), socket.gethostname())
+        second, _ = held(workdir.path)
+        with (
+            pytest.raises(ValueError, match=rf"in use by process {os.getpid()} on .* since 20"),
+            second,
+        ):
+            pass
+    assert not lost
+    assert not (workdir.path / "lease").exists()
+    again, _ = held(workdir.path)
+    begin = time.monotonic()
+    with again:
+        assert time.monotonic() - begin < 0.5
+
+
+def test_a_lease_of_a_process_that_died_is_taken_over(workdir):
+    workdir.path.mkdir(parents=True)
+    # Whatever its clock said.
+    there = {"id": "other", "pid": 1, "host": "gone", "since": "2999-01-01", "beat": 7}
+    (workdir.path / "lease").write_text(json.dumps(there))
+    begin = time.monotonic()
+    mine, lost = held(workdir.path)
+    with mine:
+        assert 0.6 <= time.monotonic() - begin < 2
+        assert json.loads((workdir.path / "lease").read_text())["pid"] == os.getpid()
+        # The process was only stopped, and does the same to this one.
+        (workdir.path / "lease").write_text(json.dumps(there))
+        deadline = time.monotonic() + 5
+        while not lost and time.monotonic() < deadline:
+            time.sleep(0.02)
+    (line,) = lost
+    assert "in use by process 1 on gone since 2999-01-01, not by this process any more" in line
+    assert json.loads((workdir.path / "lease").read_text()) == there
+
+
+def test_a_lease_that_cannot_be_renewed_ends_the_process(tmp_path, monkeypatch):
+    mine, lost = held(epath.Path(tmp_path))
+    with mine:
+        failing = unittest.mock.Mock(side_effect=RuntimeError("503\nService Unavailable"))
+        monkeypatch.setattr(type(epath.Path(tmp_path)), "read_text", failing)
+        deadline = time.monotonic() + 5
+        while not lost and time.monotonic() < deadline:
+            time.sleep(0.02)
+        monkeypatch.undo()
+    assert failing.call_count > 2
+    assert lost == [f"error: {tmp_path / 'lease'} could not be renewed: 503 Service Unavailable"]
+
+
+def test_a_bucket_is_leased_and_a_disk_is_locked(workdir, monkeypatch):
+    monkeypatch.setattr(lease, "leased", unittest.mock.MagicMock())
+    with workdir.locked():
+        pass
+    in_bucket = os.fspath(workdir.path).startswith("gs://")
+    assert lease.leased.called == in_bucket
+    assert (workdir.path / "lock").exists() != in_bucket

@@ -1,6 +1,5 @@
 """The one way from the text that names a config file, with its overrides, to a configuration."""
 
-import json
 import os
 import shlex
 
@@ -9,6 +8,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from smh_jax.config.dicts import from_config_dict
+from smh_jax.config.files import read_json_with_digest
 from smh_jax.config.schema import Config
 
 # What config files (ValueError) and config dicts (the others) raise for what they do not know.
@@ -58,6 +58,6 @@ def read_run_config(path: str | os.PathLike[str]) -> Config:
     """
     path = epath.Path(path)
     try:
-        return from_config_dict(json.loads(path.read_text()))
+        return from_config_dict(read_json_with_digest(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not the configuration of a run: {error}") from error

@@ -1,5 +1,6 @@
 """Writing files on disk or in a bucket, completely or not at all."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from typing import Any
 
 from absl import logging
 from etils import epath
+
+_DIGEST = "sha256"
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -25,6 +28,33 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes a JSON object with an indentation of 2, as `write_bytes` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_json_with_digest(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes a JSON object as `write_json` does, and in it the SHA-256 of all the rest."""
+    write_json(path, {**content, _DIGEST: _digest(content)})
+
+
+def read_json_with_digest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object in a file, without its digest; one that never had a digest is believed.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not what was written.
+    """
+    content = json.loads(epath.Path(path).read_text())
+    if not isinstance(content, dict):
+        raise ValueError(f"it is not a JSON object but {content!r:.100}")
+    if content.pop(_DIGEST, None) not in (None, _digest(content)):
+        raise ValueError(
+            f"its content is not what its {_DIGEST} was made of; "
+            "if it was changed on purpose, delete that line"
+        )
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def keep(path: str | os.PathLike[str], name: str) -> None:

@@ -3,14 +3,13 @@
 With a single process every function here is as good as absent.
 """
 
+import atexit
 import contextlib
 import hashlib
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,13 +17,16 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from smh_jax.config.errors import PeerError
+from smh_jax.training import peers
+from smh_jax.training.peers import leave as leave
 
 # Until all processes of a run must have come.
 CONNECT_SECONDS = 300
 # After which a process that does not answer is taken for dead, and ends the others.
 HEARTBEAT_SECONDS = 30
+# JAX's own ends all without a readable word: it comes second.
 _TIMEOUTS = {
-    "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+    "heartbeat_timeout_seconds": 2 * HEARTBEAT_SECONDS,
     "shutdown_timeout_seconds": 2 * HEARTBEAT_SECONDS,
 }
 
@@ -46,9 +48,10 @@ def initialize(
         coordinator_address: host:port, reachable from everywhere, at which process 0 listens.
         num_processes: of the run.
         process_id: of this one, from 0.
-        connect_seconds: how long to wait for the others; then this process ends.
+        connect_seconds: how long to wait for the others.
 
     Raises:
+        PeerError: if not all of the others come in time.
         ValueError: if only some of the arguments are given, they are impossible, or the processes
             have different numbers of devices or other ideas of how many they are.
     """
@@ -65,6 +68,7 @@ def initialize(
         if "tpu" in (jax.config.jax_platforms or ""):
             jax.distributed.initialize(**_TIMEOUTS)
             _check_devices(jax.process_count())
+            _watch()
         return
     if not 0 <= process_id < num_processes:
         raise ValueError(
@@ -77,26 +81,16 @@ def initialize(
     logging.info(
         "process %d of %d meets the others at %s", process_id, num_processes, coordinator_address
     )
-    # JAX itself would end the process without saying what it waited for.
-    timer = threading.Timer(
-        connect_seconds,
-        leave,
-        [
-            f"error: not all of the --num_processes={num_processes} processes came to "
-            f"--coordinator_address={coordinator_address} within {connect_seconds} seconds"
-        ],
-    )
-    timer.daemon = True
-    timer.start()
-    jax.distributed.initialize(
-        coordinator_address,
-        num_processes,
-        process_id,
-        initialization_timeout=connect_seconds + 60,
-        **_TIMEOUTS,
-    )
-    timer.cancel()
+    peers.roll_call(host.strip("[]"), int(port), num_processes, process_id, connect_seconds)
+    jax.distributed.initialize(coordinator_address, num_processes, process_id, **_TIMEOUTS)
     _check_devices(num_processes)
+    _watch()
+
+
+def _watch() -> None:
+    """Takes note of processes that no longer answer, until this one ends."""
+    if jax.process_count() > 1:
+        atexit.register(peers.watch(HEARTBEAT_SECONDS).set)
 
 
 def _check_devices(num_processes: int) -> None:
@@ -168,15 +162,6 @@ def failures_of_peers() -> Iterator[None]:
             f"({str(error).splitlines()[0]}); "
             "the same commands resume from the last checkpoint"
         ) from error
-
-
-def leave(message: str) -> NoReturn:
-    """Ends this process at once, and with it, by their own errors, the others.
-
-    A regular end would wait for all of them to end regularly.
-    """
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 @contextlib.contextmanager

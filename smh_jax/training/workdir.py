@@ -3,7 +3,7 @@
 config.json     the configuration     manifest.json   the weights, hashed and stored
 metrics.jsonl   one row per log step  events.*        the same for TensorBoard
 checkpoints/    the state             result.json     the end: accuracy, counts, seconds
-lock            who trains it
+lock            who trains it        lease  the same in a bucket
 """
 
 import contextlib
@@ -22,8 +22,9 @@ from smh_jax import config as configs
 from smh_jax import methods, models
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
-from smh_jax.config.files import keep, write_json, write_text
+from smh_jax.config.files import keep, read_json_with_digest, write_json_with_digest
 from smh_jax.manifest import Manifest
+from smh_jax.training import lease
 
 
 class Workdir:
@@ -52,17 +53,19 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other trainers out of a folder on disk; buckets have no locks.
+        """Keeps other trainers out of the folder.
 
-        The kernel releases the lock when this process ends, however it ends.
+        The kernel releases the lock on a folder on disk when this process ends, however it ends. A
+        bucket has a lease instead, for the end of which the next one may have to wait.
 
         Raises:
             ValueError: if another one is in; the message says which, and since when.
         """
-        if "://" in os.fspath(self.path):
-            yield
-            return
         self.path.mkdir(parents=True, exist_ok=True)
+        if "://" in os.fspath(self.path):
+            with lease.leased(self.path / "lease"):
+                yield
+            return
         with open(self.path / "lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +112,8 @@ class Workdir:
                 f"workdir={self.path} holds a run with another configuration ({listed}); {hint}"
             )
         try:
-            return Manifest.from_json((self.path / "manifest.json").read_text())
+            content = read_json_with_digest(self.path / "manifest.json")
+            return Manifest.from_json(json.dumps(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"workdir={self.path} has no readable manifest.json: {error}"
@@ -136,14 +140,14 @@ class Workdir:
         if path.exists() and configs.differences(read_run_config(path), config):
             keep(path, path.name)
         # The manifest first: a folder with a config.json is complete.
-        write_text(self.path / "manifest.json", manifest.to_json() + "\n")
-        write_json(path, configs.to_json_dict(config))
+        write_json_with_digest(self.path / "manifest.json", json.loads(manifest.to_json()))
+        write_json_with_digest(path, configs.to_json_dict(config))
 
     def result(self) -> dict[str, Any] | None:
         """The content of result.json, or None; raises ValueError if it is damaged."""
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else None
+            return read_json_with_digest(path) if path.exists() else None
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): rename it to finish anew") from error
 
@@ -152,7 +156,7 @@ class Workdir:
         path = self.path / "result.json"
         if path.exists():
             keep(path, path.name)
-        write_json(path, result)
+        write_json_with_digest(path, result)
 
 
 def with_all_options(config: Config) -> Config:
