@@ -2,6 +2,7 @@
 
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
 python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
+python -m smh_jax.export --artifact=model.smh --precision=int4 --calibrate=synthetic --output=4.smh
 """
 
 import os
@@ -12,13 +13,23 @@ from smh_jax import cli
 from smh_jax.config.files import write_bytes
 
 # Those of `smh_jax.artifact`, which takes seconds to load.
-PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+PRECISIONS = ("float32", "bfloat16", "int8", "int4", "int3", "int2", "ternary", "coded")
 FORMS = ("on_the_fly", "unpacked")
+SOURCES = ("synthetic", "data")
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
-PRECISION = flags.DEFINE_enum("precision", None, PRECISIONS, "Of the pools.")
+PRECISION = flags.DEFINE_string(
+    "precision", None, f"Of the pools: {', '.join(PRECISIONS)} or coded:STEP."
+)
+CALIBRATE = flags.DEFINE_enum(
+    "calibrate",
+    "none",
+    ("none", *SOURCES),
+    "Re-estimate what rounding changed: batch norm from images that are made of its own statistics "
+    "('synthetic'), or from training images, with the pools' scales ('data').",
+)
 COMPRESS = flags.DEFINE_bool("compress", False, "Compress the file by zstandard.")
 EVALUATE = flags.DEFINE_bool("evaluate", True, "Measure every precision on the test set.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the test set, if not where the run had it.")
@@ -39,7 +50,7 @@ def main(_: list[str]) -> None:
     if (WORKDIR.value is None) == (ARTIFACT.value is None):
         raise ValueError("give either --workdir=... or --artifact=...")
     from smh_jax.shipping import artifact as artifacts
-    from smh_jax.shipping import from_run, stablehlo
+    from smh_jax.shipping import calibration, from_run, stablehlo
 
     files = [flag.value for flag in (OUTPUT, STABLEHLO, ONNX) if flag.value is not None]
     if len(set(files)) < len(files):
@@ -54,12 +65,22 @@ def main(_: list[str]) -> None:
     else:
         artifact = artifacts.load(ARTIFACT.value)
     # An impossible precision is told before anything is measured.
-    artifact.at(PRECISION.value or artifact.precision)
+    precision = PRECISION.value or artifact.precision
+    artifact.at(precision)
+    is_calibrated = CALIBRATE.value != "none"
+    if is_calibrated:
+        calibration.check(artifact, precision)
     dataset = from_run.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
     by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value)
     if artifact.provenance.get("test_accuracy") is not None:
         print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
-    artifact = by_precision[PRECISION.value or artifact.precision]
+    if is_calibrated:
+        artifact = calibration.calibrate(artifact, precision, CALIBRATE.value, DATA_DIR.value)
+        artifact = artifact if dataset is None else from_run.with_accuracy(artifact, dataset)
+        accuracy = f"{artifact.accuracy['accuracy']:.2%}" if artifact.accuracy else "-"
+        print(f"{precision}, calibrated on {CALIBRATE.value} images: test accuracy {accuracy}")
+    else:
+        artifact = by_precision[precision]
     if OUTPUT.value is not None:
         artifacts.save(OUTPUT.value, artifact, compress=COMPRESS.value, overwrite=OVERWRITE.value)
     if STABLEHLO.value is not None:

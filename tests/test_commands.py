@@ -1,5 +1,6 @@
 """Commands refuse what cannot be right: in one line, before anything is written."""
 
+import dataclasses
 import os
 import pathlib
 import runpy
@@ -30,6 +31,7 @@ def folder(digits_dir, tmp_path_factory):
     loop.train_and_evaluate(config, folder / "run")
     artifact.save(folder / "model.smh", artifacts.make())
     artifact.save(folder / "int8.smh", artifacts.make(), precision="int8")
+    artifact.save(folder / "own.smh", dataclasses.replace(artifacts.make(), model=None))
     PIL.Image.new("L", (8, 8), 77).save(folder / "image.png")
     for name, content in {
         "a_file": b"text",
