@@ -20,6 +20,9 @@ from smh_jax.config.config_files import read_config as read_config
 from smh_jax.config.errors import DivergedError, PeerError
 from smh_jax.training import processes
 
+# Exit code of a run that was told to end and is to be resumed: sysexits.h's EX_TEMPFAIL.
+INTERRUPTED = 75
+
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 
 
