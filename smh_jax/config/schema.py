@@ -237,7 +237,7 @@ class PullConfig:
     first: float = 1e-3
     last: float = 1.0
     refits: int = 2
-    refit_rate: float = 0.003
+    refit_rate: float = 0.01
 
     def __post_init__(self) -> None:
         for field in ("first", "refit_rate"):
