@@ -234,7 +234,7 @@ class PullConfig:
     """
 
     towards: MethodConfig = dataclasses.field(default_factory=lambda: MethodConfig("dense"))
-    first: float = 1e-3
+    first: float = 0.1
     last: float = 1.0
     refits: int = 2
     refit_rate: float = 0.01
