@@ -26,6 +26,9 @@ QUIET = flags.DEFINE_bool("quiet", False, "Say only warnings and the result.", a
 VERBOSE = flags.DEFINE_bool("verbose", False, "Also say what libraries do.", allow_override=True)
 flags.DEFINE_bool("version", False, "Print the version, and do nothing.", allow_override=True)
 
+# Exit code of a run that was told to end and is to be resumed: sysexits.h's EX_TEMPFAIL.
+INTERRUPTED = 75
+
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 

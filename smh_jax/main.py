@@ -24,9 +24,6 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
 flags.mark_flag_as_required("config")
 
-# Exit code of a run that was told to end and is to be resumed: sysexits.h's EX_TEMPFAIL.
-INTERRUPTED = 75
-
 
 def sentence(result: Mapping[str, Any], workdir: str) -> str:
     """What a run has reached, in a sentence."""
@@ -53,7 +50,7 @@ def main(_: list[str]) -> None:
     result = train_and_evaluate(CONFIG.value, WORKDIR.value)
     if result is None:
         logging.info("the same command resumes from here")
-        raise SystemExit(INTERRUPTED)
+        raise SystemExit(cli.INTERRUPTED)
     if jax.process_index() == 0:
         logging.info("%s", sentence(result, WORKDIR.value))
         print(json.dumps(result, indent=2))

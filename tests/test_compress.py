@@ -19,7 +19,7 @@ from sklearn import datasets
 import smh_jax
 from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
-from smh_jax.shipping import onnx, stablehlo
+from smh_jax.shipping import on_the_fly, onnx, stablehlo
 from smh_jax.training import losses, optim
 from tests.small import TwoLayers
 
@@ -325,6 +325,58 @@ def test_tokens_are_shipped(tmp_path):
     inputs = {"input0": np.asarray(tokens), "weights": np.asarray(weights)}
     (scores,) = session.run(["scores"], inputs)
     np.testing.assert_allclose(scores, expected["scores"], 1e-3, 1e-4)
+
+
+class Blocks(nnx.Module):
+    """Layers in a list, batch statistics and a random stream of its own."""
+
+    def __init__(self, rngs):
+        self.blocks = nnx.List(nnx.Conv(n, 8, (3, 3), rngs=rngs) for n in (1, 8))
+        self.norm = nnx.BatchNorm(8, momentum=0.5, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(8, 10, rngs=rngs)
+
+    def __call__(self, images):
+        for block in self.blocks:
+            images = nnx.relu(block(images))
+        return self.head(self.dropout(self.norm(images).mean((1, 2))))
+
+
+def test_an_nnx_module_is_shipped(tmp_path):
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.float32)
+    model = smh_jax.compress(Blocks(nnx.Rngs(0)), images, target_size=300)
+    initial = smh_jax.Artifact.of(model)
+    in_training = nnx.jit(lambda m, x: m(x))(model, IMAGES)  # moves the statistics, too
+    artifact = smh_jax.Artifact.of(model)
+    model.eval()
+    expected = nnx.jit(lambda m, x: m(x))(model, IMAGES)
+    for other in (in_training, initial.logits(IMAGES)):
+        assert np.abs(other - expected).max() > 0.01
+    assert_same(artifact.logits(IMAGES), expected, 1e-5)
+    path = tmp_path / "mine.smh"
+    smh_jax.save(path, artifact)
+    assert set(artifact.model_state["state"]) == {"norm"}
+    with pytest.raises(ValueError, match="load it with model="):
+        smh_jax.load(path).logits(IMAGES)
+    with pytest.raises(ValueError, match="other tensors than those of Compressed"):
+        smh_jax.load(path, model=smh_jax.compress(CNN(nnx.Rngs(0)), target_size=10_000))
+    # Of other variables, and of another size: those of the file count.
+    fresh = Blocks(nnx.Rngs(1))
+    loaded = smh_jax.load(path, model=smh_jax.compress(fresh, target_size=400))
+    with pytest.raises(ValueError, match=r"give smh_jax\.compress example arguments"):
+        loaded.logits(IMAGES)
+    loaded = smh_jax.load(path, model=smh_jax.compress(fresh, images, target_size=400))
+    assert loaded.method.target_size == 300
+    assert_same(loaded.logits(IMAGES), expected, 1e-5)
+    predict = jax.jit(on_the_fly.predict(loaded.module, loaded.method, 0, loaded.call))
+    assert_same(predict(loaded.variables, loaded.model_state, IMAGES), expected, 1e-5)
+    for form in ("on_the_fly", "unpacked"):
+        program = jax.export.deserialize(bytearray(stablehlo.export(loaded, form)))
+        assert_same(program.call(IMAGES), expected, 1e-5)
+    session = onnxruntime.InferenceSession(onnx.export(loaded))
+    (logits,) = session.run(["logits"], {"input0": np.asarray(IMAGES)})
+    np.testing.assert_allclose(logits, expected, 1e-4, 1e-5)
 
 
 @functools.cache

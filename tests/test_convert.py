@@ -1,5 +1,6 @@
 """From a trained dense model to a run that is fine-tuned."""
 
+import dataclasses
 import functools
 import json
 
@@ -38,7 +39,7 @@ def dense(digits_dir, tmp_path_factory):
 def converted(dense, tmp_path_factory):
     """The same model at a smaller size, at step 0."""
     output = tmp_path_factory.mktemp("runs") / "converted"
-    errors = conversion.convert(*conversion.of_run(dense, SMH), output, str(dense))
+    errors = conversion.convert(conversion.of_run(dense, SMH), output)
     return output, errors
 
 
@@ -137,10 +138,10 @@ def test_params_on_disk(form, dense, digits_dir, tmp_path):
         separator = "." if form.endswith("dots") else "/"
         names = flax.traverse_util.flatten_dict(collections, sep=separator)
         safetensors.numpy.save_file({n: np.ascontiguousarray(x) for n, x in names.items()}, path)
-    run, params, state = conversion.of_params(str(path), digits_config(digits_dir))
-    assert run.method.name == "smh"
-    jax.tree.map(np.testing.assert_array_equal, params, collections["params"])
-    jax.tree.map(np.testing.assert_array_equal, state, found.model_state)
+    source = conversion.of_params(str(path), digits_config(digits_dir))
+    assert source.run.method.name == "smh"
+    jax.tree.map(np.testing.assert_array_equal, source.params, collections["params"])
+    jax.tree.map(np.testing.assert_array_equal, source.model_state, found.model_state)
 
 
 def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
@@ -159,9 +160,10 @@ def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(ValueError, match=message):
             params_file.read(tmp_path / name)
-    run = conversion.of_run(dense, SMH)[0]
+    partial = {"conv": params["conv"]}
+    source = dataclasses.replace(conversion.of_run(dense, SMH), params=partial)
     with pytest.raises(ValueError, match="bn/scale is missing"):
-        conversion.convert(run, {"conv": params["conv"]}, found.model_state, tmp_path / "new", "")
+        conversion.convert(source, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -175,4 +177,4 @@ def test_the_command(dense, converted, digits_dir, tmp_path, run_python):
     made = json.loads((tmp_path / "new" / "conversion.json").read_text())["relative_errors"]
     assert made == pytest.approx(errors, rel=1e-4)
     with pytest.raises(ValueError, match=f"output={output} is not empty"):
-        conversion.convert(*conversion.of_run(dense, SMH), output, str(dense))
+        conversion.convert(conversion.of_run(dense, SMH), output)

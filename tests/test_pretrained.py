@@ -260,11 +260,13 @@ def test_conversion_of_another_librarys_weights(digits_dir, tmp_path):
         method__target_size=None,
         method__options={},
     )
-    run, params, state = conversion.of_params(str(path), config)
+    converted = conversion.of_params(str(path), config)
     expected = pretrained.load("mobilenet_v3_small", path)
-    jax.tree.map(np.testing.assert_array_equal, params, expected["params"])
-    jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], expected["batch_stats"])
-    conversion.convert(run, params, state, tmp_path / "run", str(path))
+    jax.tree.map(np.testing.assert_array_equal, converted.params, expected["params"])
+    jax.tree.map(
+        np.testing.assert_array_equal, converted.model_state["batch_stats"], expected["batch_stats"]
+    )
+    conversion.convert(converted, tmp_path / "run")
     assert (tmp_path / "run" / "conversion.json").exists()
 
 
@@ -276,7 +278,8 @@ def check_torch(library, theirs, name, options, run_python, tmp_path, resolution
     if not all(map(importlib.util.find_spec, ("torch", library))):
         pytest.skip(f"needs {library}")
     np.save(tmp_path / "images.npy", random_images(resolution))
-    run_python("-m", "tests.torch_files", library, theirs, str(tmp_path))
+    # In no fork of this process, which has TensorFlow loaded.
+    run_python("-m", "tests.torch_files", library, theirs, str(tmp_path), anew=True)
     (path,) = tmp_path.glob("model.*")
     images, expected = (np.load(tmp_path / name) for name in ("images.npy", "logits.npy"))
     assert_same(ours(name, path, options, images), expected)

@@ -9,8 +9,9 @@ from smh_jax.config.schema import (
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
+    PullConfig,
 )
 
 __all__ = ["Config", "DataConfig", "DistillationConfig", "MethodConfig", "ModelConfig"]
-__all__ += ["OptimizerConfig", "changes_on_resume", "differences", "from_config_dict"]
+__all__ += ["OptimizerConfig", "PullConfig", "changes_on_resume", "differences", "from_config_dict"]
 __all__ += ["to_config_dict", "to_json_dict"]

@@ -222,12 +222,41 @@ class DistillationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PullConfig:
+    """Learning-compression: dense weights that are drawn to those of a method; `training/pull.py`.
+
+    Attributes:
+        towards: that method; 'dense' for none.
+        first, last: s in the first and in the last step, between which it grows geometrically:
+            after each step every weight w becomes (w + s g) / (1 + s), where g is the one that the
+            method generates.
+        refits, refit_rate: steps of Adam, and their learning rate, by which the method's variables
+            follow the weights after each step of training.
+    """
+
+    towards: MethodConfig = dataclasses.field(default_factory=lambda: MethodConfig("dense"))
+    first: float = 0.1
+    last: float = 1.0
+    refits: int = 2
+    refit_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        for field in ("first", "refit_rate"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"pull.{field}={getattr(self, field)} must be above 0")
+        if not self.last >= self.first:
+            raise ValueError(f"pull.last={self.last} must be at least pull.first={self.first}")
+        _at_least("pull.refits", self.refits, 1)
+        _at_most("pull.refits", self.refits, 1000)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run.
 
     Attributes:
         model, method, data, optimizer: see there.
-        distillation: see there.
+        distillation, pull: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
         pool_precision: 'float32', 'bfloat16', 'int8' or 'int4', to which the pools are rounded
@@ -251,6 +280,7 @@ class Config:
     data: DataConfig
     optimizer: OptimizerConfig
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    pull: PullConfig = dataclasses.field(default_factory=PullConfig)
     init_from: str | None = None
     pool_precision: str = "float32"
     seed: int = 0
@@ -272,6 +302,11 @@ class Config:
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field}={getattr(self, field)} must be above 0")
             _at_most(field, getattr(self, field), _MAX_EPOCHS)
+        if self.pull.towards.name != "dense" and self.method.name != "dense":
+            raise ValueError(
+                f"method.name={self.method.name!r} must be 'dense' with "
+                f"pull.towards.name={self.pull.towards.name!r}: dense weights are pulled"
+            )
         _at_least("seed", self.seed, 0)
         # JAX makes the same key of a seed and of its low 32 bits.
         _at_most("seed", self.seed, 2**32 - 1)

@@ -148,6 +148,10 @@ class Manifest:
         )
         return dataclasses.replace(self, tensors=tuple(tensors))
 
+    def with_hashed(self, hashed: str) -> "Manifest":
+        """The same tensors with another choice of what is hashed; see `from_model`."""
+        return Manifest(hashed_set.decide(self.tensors, hashed), hashed)
+
     def tree(self, leaves: Mapping[str, Any]) -> Params:
         """The params tree whose leaf at each tensor's path is `leaves[tensor.name]`."""
         return unflatten_dict({tensor.path: leaves[tensor.name] for tensor in self.tensors})

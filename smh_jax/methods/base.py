@@ -81,6 +81,11 @@ class Method(abc.ABC):
         """
         raise ValueError(f"method {self.name} cannot be fitted to given weights; smh and dense can")
 
+    @property
+    def can_fit(self) -> bool:
+        """Whether it has a `fit` of its own."""
+        return type(self).fit is not Method.fit
+
     def materialize_part(
         self, variables: Variables, first: int, last: int, zero: jax.Array
     ) -> dict[str, jax.Array]:

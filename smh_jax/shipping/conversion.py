@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smh_jax.config import Config, MethodConfig
+from smh_jax.config import Config, MethodConfig, PullConfig
 from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
@@ -18,6 +18,9 @@ from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
+
+# Within the folder of a conversion: the run whose weights were drawn to the method's.
+_PULLED = "pulled"
 
 
 def relative_errors(method: Method, variables: Variables, params: Params) -> dict[str, float]:
@@ -32,16 +35,60 @@ def relative_errors(method: Method, variables: Variables, params: Params) -> dic
     return errors
 
 
-def of_run(
-    workdir: str | os.PathLike[str], method: MethodConfig
-) -> tuple[Run, Params, dict[str, Any]]:
-    """The run of another method on what a run has learned, its weights and batch statistics."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conversion:
+    """What is to be converted to what.
+
+    Attributes:
+        run: of the method that is to generate the weights.
+        params, model_state: the weights and the model's other collections (batch statistics).
+        source: where they come from, for the record.
+        variables: of the method, where it has come close to the weights while they were trained
+            (`smh_jax.training.pull`); None if they are still to be fitted.
+    """
+
+    run: Run
+    params: Params
+    model_state: dict[str, Any]
+    source: str
+    variables: Variables | None = None
+
+
+def of_run(workdir: str | os.PathLike[str], method: MethodConfig | None = None) -> Conversion:
+    """Another method on what a run has learned.
+
+    Args:
+        workdir: of the run.
+        method: None for the one to whose weights those of the run were drawn (`config.pull`).
+
+    Raises:
+        ValueError: for a method or size that is impossible, or without one for other runs.
+    """
     source = trained.read(workdir)
-    config = dataclasses.replace(source.config, method=method, init_from=None)
-    return Run.from_config(config, num_devices=1), source.params, source.model_state
+    if method is None:
+        method = source.config.pull.towards
+        if source.run.pull is None:
+            raise ValueError(
+                f"--workdir goes with --target_size: {workdir} was not drawn to another method's "
+                "weights (--steps)"
+            )
+    config = dataclasses.replace(source.config, method=method, init_from=None, pull=PullConfig())
+    run = Run.from_config(config, num_devices=1)
+    variables = None
+    if source.run.pull is not None and _same(source.run.pull, run.method):
+        # In the constants with which they were trained.
+        run = dataclasses.replace(run, method=source.run.pull)
+        variables = source.pulled
+    return Conversion(run, source.params, source.model_state, str(workdir), variables)
 
 
-def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
+def _same(one: Method, other: Method) -> bool:
+    """Whether two methods make weights of the same variables, whatever was measured of a model."""
+    names = [tuple(tensor.name for tensor in method.manifest.hashed) for method in (one, other)]
+    return names[0] == names[1] and dataclasses.replace(one, manifest=other.manifest) == other
+
+
+def of_params(path: str, config: Config) -> Conversion:
     """The same for a Flax model's collections on disk, or for another library's pretrained weights.
 
     `config` says how to use them.
@@ -66,39 +113,91 @@ def of_params(path: str, config: Config) -> tuple[Run, Params, dict[str, Any]]:
             f"{config.model.name!r} needs: save all of its collections"
         )
     state = jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), state, like)
-    return run, collections["params"], state
+    return Conversion(run, collections["params"], state, path)
 
 
-def convert(
-    run: Run,
-    params: Params,
-    model_state: dict[str, Any],
+def learn(
+    workdir: str | os.PathLike[str],
+    method: MethodConfig,
     output: str | os.PathLike[str],
-    source: str,
-) -> dict[str, float]:
-    """Fits the run's method to weights and writes it as a run at step 0; its `relative_errors`.
+    *,
+    steps: int,
+    learning_rate: float | None = None,
+    **pull: Any,
+) -> Conversion | None:
+    """Trains a dense run further while its weights are drawn to those of a method.
+
+    The training is a run in the folder `pulled` of the output; another call resumes it.
 
     Args:
-        run, params, model_state: from `of_run` or `of_params`.
+        workdir: of the dense run, whose configuration it keeps but for what follows.
+        method: to whose weights they are drawn.
+        output: folder of the conversion.
+        steps: of the training.
+        learning_rate: its peak, per 256 examples; None for that of the dense run.
+        **pull: fields of `PullConfig`.
+
+    Returns:
+        What `convert` takes; None if the process was told to end before the end of training.
+
+    Raises:
+        ValueError: if the folder is taken, or the run is not dense.
+    """
+    # Takes seconds to load, which a fit need not wait for.
+    from smh_jax import data
+    from smh_jax.training.loop import train_and_evaluate
+
+    _check_free(output)
+    if steps < 1:
+        raise ValueError(f"steps={steps} must be at least 1")
+    config, _ = Workdir(workdir).read()
+    optimizer = config.optimizer
+    if learning_rate is not None:
+        optimizer = dataclasses.replace(optimizer, learning_rate=learning_rate)
+    config = dataclasses.replace(
+        config,
+        optimizer=optimizer,
+        init_from=str(workdir),
+        pull=PullConfig(towards=method, **pull),
+    )
+    dataset = Run.from_config(config).dataset
+    examples = data.load(dataset, config.data.train_split, config.data.data_dir).num_examples
+    config = dataclasses.replace(config, epochs=steps * config.data.batch_size / examples)
+    folder = Workdir(output).path / _PULLED
+    return None if train_and_evaluate(config, folder) is None else of_run(folder)
+
+
+def _check_free(output: str | os.PathLike[str]) -> None:
+    path = Workdir(output).path
+    if path.exists() and any(entry.name != _PULLED for entry in path.iterdir()):
+        raise ValueError(f"output={output} is not empty: choose a new folder")
+
+
+def convert(conversion: Conversion, output: str | os.PathLike[str]) -> dict[str, float]:
+    """Fits the method to the weights and writes it as a run at step 0; its `relative_errors`.
+
+    Args:
+        conversion: from `of_run`, `of_params` or `learn`.
         output: folder of the new run; `conversion.json` there holds the errors.
-        source: where the weights come from, for the record.
 
     Raises:
         ValueError: if the folder is taken, or the method cannot be fitted to these weights.
     """
+    run, params, variables = conversion.run, conversion.params, conversion.variables
     folder = Workdir(output)
-    if folder.path.exists() and any(folder.path.iterdir()):
-        raise ValueError(f"output={output} is not empty: choose a new folder")
-    variables = run.method.fit(params)
+    _check_free(output)
+    if variables is None:
+        variables = run.method.fit(params)
     errors = relative_errors(run.method, variables, params)
     fresh = Program.for_run(run, num_examples=1).init_state()
-    state = fresh.starting_from(variables, model_state)
+    state = fresh.starting_from(variables, conversion.model_state)
     folder.describe(run.config, run.method.manifest)
     with Checkpoints(folder.path, keep=1) as checkpoints:
         checkpoints.save(state, progress={})
     summary = {name: n for name, n in run.method.summary.items() if name.startswith("num_")}
-    content = {"source": source, **summary, "relative_errors": errors}
-    write_json(folder.path / "conversion.json", content)
+    learned = conversion.variables is not None
+    content = {"source": conversion.source, "learned": learned, **summary}
+    write_json(folder.path / "conversion.json", content | {"relative_errors": errors})
     return errors
 
 

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
@@ -20,7 +19,7 @@ from smh_jax.training.forward import IMAGES, Call, outputs
 
 
 def predict(
-    model: nn.Module, method: Method, at_once: int | None = None, call: Call = IMAGES
+    model: Any, method: Method, at_once: int | None = None, call: Call = IMAGES
 ) -> Callable[..., Any]:
     """The model's forward pass, a pure function to be jitted.
 
@@ -32,7 +31,7 @@ def predict(
     tensor that several layers share is kept from the first to the last of them.
 
     Args:
-        model: any Flax Linen module.
+        model: any Flax Linen module, or what has its `apply`, such as `Artifact.module`.
         method: that generates its weights.
         at_once: consecutive tensors are generated together up to this many elements, which is
             faster than one by one; None takes the largest tensor's size, 0 generates one by one.

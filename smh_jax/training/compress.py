@@ -27,7 +27,8 @@ def compress(
     Args:
         model: a Flax Linen module, or an NNX module, which stays as it is.
         *example_args: with which a Linen module can be called: arrays, `jax.ShapeDtypeStruct`s, or
-            anything else, which is passed on as it is. An NNX module needs none.
+            anything else, which is passed on as it is. An NNX module needs them only to be
+            exported.
         target_size: upper bound on all trainable variables; None for method 'dense'.
         method: one of `smh_jax.methods.names()`.
         hashed: which tensors are generated; see `Manifest.from_model`.
@@ -50,4 +51,6 @@ def compress(
     # Who has an NNX module has imported NNX, and nobody else needs to.
     from smh_jax.training import compressed_nnx
 
-    return compressed_nnx.Compressed(model, chosen, jax.random.key(0) if key is None else key)
+    key = jax.random.key(0) if key is None else key
+    call = Call.of(*example_args, **kwargs) if example_args or kwargs else None
+    return compressed_nnx.Compressed(model, chosen, key, call)

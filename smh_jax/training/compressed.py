@@ -50,6 +50,12 @@ class Compressed(Described, nn.Module):
     method: Method
     call: Call
 
+    @property
+    @nn.nowrap
+    def module(self) -> nn.Module:
+        """The model itself, to be applied to its weights and other collections."""
+        return self.model
+
     @nn.nowrap
     def init_with_output(self, rngs: Any, *args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         """As `flax.linen.Module.init_with_output`; `init` is its second result."""

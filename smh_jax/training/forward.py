@@ -64,9 +64,12 @@ IMAGES = Call.of(jax.ShapeDtypeStruct((), jnp.float32), train=False)
 
 
 def outputs(
-    model: nn.Module, call: Call, params: Params, model_state: ModelState, *inputs: jax.Array
+    model: Any, call: Call, params: Params, model_state: ModelState, *inputs: jax.Array
 ) -> Any:
-    """What the model makes of the inputs of a call; logits [batch, classes] for an image model."""
+    """What the model makes of the inputs of a call; logits [batch, classes] for an image model.
+
+    The model is a Linen module, or anything else with such an `apply`.
+    """
     args, kwargs = call.arguments(inputs)
     return model.apply({"params": params, **model_state}, *args, **kwargs)
 

@@ -19,7 +19,7 @@ from clu import metric_writers
 import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.training import evaluation, parallel, processes, rows, trained
+from smh_jax.training import evaluation, parallel, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.monitor import Monitor
@@ -157,6 +157,9 @@ def _first_state(
     if latest is None:
         if initial is not None:
             state = state.starting_from(initial.variables, initial.model_state)
+        if run.pull is not None:
+            opt_state = pull.fitted(state.opt_state, run.pull, state.variables)
+            state = state.replace(opt_state=opt_state)
         return state, {}
     state, progress = checkpoints.restore(state)
     latest = int(state.step)

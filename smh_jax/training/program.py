@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 
-from smh_jax.training import metrics, optim, parallel
+from smh_jax.training import metrics, optim, parallel, pull
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.run import Run
 from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
@@ -60,6 +60,8 @@ class Program:
             num_steps=num_steps,
         )
         optimizer = optim.create(config.optimizer, learning_rate)
+        if run.pull is not None:
+            optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         step = functools.partial(
             train_step,
             model=model,

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from smh_jax import data, methods, models
-from smh_jax.config import Config
+from smh_jax.config import Config, MethodConfig
 from smh_jax.manifest import Manifest
 from smh_jax.training import losses, parallel
 
@@ -20,12 +20,14 @@ class Run:
         dataset: what is known of the dataset before it is read.
         model: the base model.
         method: how its weights are generated; its `manifest` says which of them.
+        pull: the method to whose weights these are drawn (`config.pull`), or None.
     """
 
     config: Config
     dataset: data.DatasetInfo
     model: nn.Module
     method: methods.Method
+    pull: methods.Method | None = None
 
     @classmethod
     def from_config(
@@ -71,7 +73,7 @@ class Run:
         losses.decayed_tensors(
             method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
         )
-        return cls(config, dataset, model, method)
+        return cls(config, dataset, model, method, _pull(config.pull.towards, method.manifest))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -103,6 +105,26 @@ def _manifest_of(
             "than the model has; it is of another version of the model"
         )
     return known
+
+
+def _pull(towards: MethodConfig, manifest: Manifest) -> methods.Method | None:
+    """The method to whose weights those of a manifest are drawn, or None."""
+    if towards.name == "dense":
+        return None
+    try:
+        method = methods.create(
+            towards.name,
+            manifest.with_hashed(towards.hashed),
+            target_size=towards.target_size,
+            **towards.options,
+        )
+    except ValueError as error:
+        raise ValueError(f"pull.towards: {error}") from error
+    if not method.can_fit:
+        raise ValueError(
+            f"pull.towards.name={towards.name!r} cannot be fitted to given weights; 'smh' can"
+        )
+    return method
 
 
 def _batch_norm_axis(

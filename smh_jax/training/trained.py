@@ -26,12 +26,14 @@ class Trained:
         step: of the checkpoint.
         variables: of the method; the averages, where the run is evaluated with averages.
         model_state: the model's other collections (batch statistics), likewise.
+        pulled: variables of `run.pull`, where the run has one.
     """
 
     run: Run
     step: int
     variables: Variables
     model_state: ModelState
+    pulled: Variables | None = None
 
     @property
     def config(self) -> Config:
@@ -71,7 +73,10 @@ def read(workdir: str | os.PathLike[str]) -> Trained:
     evaluated = state if averages is None else averages
     variables = _restructured(evaluated["variables"], run.method.abstract_variables)
     logging.info("%s: step %d, method %s", workdir, state["step"], run.method.name)
-    return Trained(run, int(state["step"]), variables, evaluated.get("model_state") or {})
+    pulled = None
+    if run.pull is not None:
+        pulled = _restructured(state["opt_state"]["variables"], run.pull.abstract_variables)
+    return Trained(run, int(state["step"]), variables, evaluated.get("model_state") or {}, pulled)
 
 
 def _restructured(saved: Any, like: Any) -> Any:

@@ -18,7 +18,6 @@ from smh_jax.methods.rounding import PRECISIONS, dequantize, quantize
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.training import forward
-from smh_jax.training.compressed import Compressed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +31,24 @@ class ModelSpec:
     def create(self) -> nn.Module:
         """The Flax module."""
         return models.create(self.name, num_classes=self.num_classes, **self.options)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnModel:
+    """A base model that no file holds.
+
+    Attributes:
+        module: has `apply`, as a Linen module.
+        call: how it is called; None if unknown.
+    """
+
+    module: Any
+    call: forward.Call | None
+
+    @classmethod
+    def of(cls, compressed: Any) -> "OwnModel":
+        """Of what `smh_jax.compress` gave for a module of either kind of Flax's."""
+        return cls(compressed.module, compressed.call)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,20 +73,25 @@ class Artifact:
     stored: Variables
     model_state: Mapping[str, Any]
     precision: str = "float32"
-    model: ModelSpec | Compressed | None = None
+    model: ModelSpec | OwnModel | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, compressed: Compressed, collections: Mapping[str, Any]) -> "Artifact":
-        """A trained model of your own: what `compress` gave, and the collections of its `apply`."""
-        model_state = dict(collections)
-        variables = dict(model_state.pop("params"))
-        return cls(compressed.method, variables, model_state, model=compressed)
+    def of(cls, compressed: Any, collections: Mapping[str, Any] | None = None) -> "Artifact":
+        """A trained model of your own.
 
-    def with_model(self, compressed: Compressed) -> "Artifact":
+        Args:
+            compressed: what `smh_jax.compress` gave.
+            collections: of a Linen module's `apply`; an NNX module holds its own.
+        """
+        model_state = dict(compressed.collections if collections is None else collections)
+        variables = dict(model_state.pop("params"))
+        return cls(compressed.method, variables, model_state, model=OwnModel.of(compressed))
+
+    def with_model(self, compressed: Any) -> "Artifact":
         """This artifact, loaded from a file, with the model of your own that it was made of.
 
         Raises:
@@ -77,7 +99,7 @@ class Artifact:
         """
         if not self.method.manifest.same_tensors(compressed.method.manifest):
             raise ValueError(f"the model has other tensors than those of {compressed!r}")
-        return dataclasses.replace(self, model=compressed.clone(method=self.method))
+        return dataclasses.replace(self, model=OwnModel.of(compressed))
 
     def at(self, precision: str) -> "Artifact":
         """The same model with its pools stored at a precision; without pools, the model itself.
@@ -122,20 +144,26 @@ class Artifact:
         return jax.jit(self.method.materialize)(self.variables)
 
     @cached_property
-    def module(self) -> nn.Module:
-        """The base model; raises ValueError if it is unknown."""
+    def module(self) -> Any:
+        """The base model, which has `apply`; raises ValueError if it is unknown."""
         if self.model is None:
             raise ValueError(
                 "the artifact does not name a model of smh_jax.models: load it with model=..., "
                 "as smh_jax.compress gives it, or apply your own module to its params and "
                 "model_state"
             )
-        return self.model.create() if isinstance(self.model, ModelSpec) else self.model.model
+        return self.model.create() if isinstance(self.model, ModelSpec) else self.model.module
 
     @property
     def call(self) -> forward.Call:
-        """How the base model is called."""
-        return self.model.call if isinstance(self.model, Compressed) else forward.IMAGES
+        """How the base model is called; raises ValueError if it is unknown."""
+        if not isinstance(self.model, OwnModel):
+            return forward.IMAGES
+        if self.model.call is None:
+            raise ValueError(
+                "how the module is called is unknown: give smh_jax.compress example arguments"
+            )
+        return self.model.call
 
     def logits(self, *inputs: Any) -> Any:
         """The model's outputs: logits [batch, classes] of preprocessed images.

@@ -26,7 +26,6 @@ from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.training import forward
-from smh_jax.training.compressed import Compressed
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_DESCRIPTION = 2**25
@@ -99,7 +98,7 @@ def save(
     return artifact
 
 
-def load(path: str | os.PathLike[str], model: Compressed | None = None) -> Artifact:
+def load(path: str | os.PathLike[str], model: Any = None) -> Artifact:
     """Reads a model that `save` wrote; nothing of the file is ever executed.
 
     Args:
