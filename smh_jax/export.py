@@ -16,7 +16,9 @@ from smh_jax.shipping import from_run, stablehlo
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
-PRECISION = flags.DEFINE_enum("precision", None, artifacts.PRECISIONS, "Of the pools.")
+PRECISION = flags.DEFINE_string(
+    "precision", None, f"Of the pools: {', '.join(artifacts.PRECISIONS)}, coded:STEP."
+)
 COMPRESS = flags.DEFINE_bool("compress", False, "Compress the file by zstandard.")
 EVALUATE = flags.DEFINE_bool("evaluate", True, "Measure every precision on the test set.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the test set, if not where the run had it.")
@@ -41,6 +43,8 @@ def main(_: list[str]) -> None:
         raise ValueError(f"{', '.join(files)} must be different files")
     for path in files:
         artifacts.check_new(path, OVERWRITE.value)
+    if PRECISION.value is not None:
+        artifacts.parse(PRECISION.value)
     if ONNX.value is not None:
         # The library that it needs is missed before anything is measured.
         from smh_jax.shipping import onnx
@@ -51,7 +55,7 @@ def main(_: list[str]) -> None:
     # An impossible precision is told before anything is measured.
     artifact.at(PRECISION.value or artifact.precision)
     dataset = from_run.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
-    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value)
+    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value, PRECISION.value)
     if artifact.provenance.get("test_accuracy") is not None:
         print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
     artifact = by_precision[PRECISION.value or artifact.precision]

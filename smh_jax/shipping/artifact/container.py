@@ -44,7 +44,9 @@ _DTYPES = {
 
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], compress: bool) -> bytes:
     """The bytes of a file with these tensors and JSON-able metadata; the same for the same."""
-    text = json.dumps({"format_version": FORMAT_VERSION, "digest": _NO_DIGEST}, separators=(",", ":"))
+    text = json.dumps(
+        {"format_version": FORMAT_VERSION, "digest": _NO_DIGEST}, separators=(",", ":")
+    )
     compressor = zlib.compressobj(9, zdict=_dictionary())
     packed = compressor.compress(_compact(metadata)) + compressor.flush()
     tensors = {**tensors, _METADATA: np.frombuffer(packed, np.uint8)}

@@ -49,8 +49,8 @@ def pack(groups: Mapping[str, Any]) -> tuple[Tensors, dict[str, list[Leaf]]]:
     for group, tree in groups.items():
         description[group] = []
         for name, leaf in _named_leaves(tree):
-            values, dtype = (leaf, leaf.dtype.name) if not is_quantized(leaf) else (
-                leaf.values, leaf.precision
+            values, dtype = (
+                (leaf, leaf.dtype.name) if not is_quantized(leaf) else (leaf.values, leaf.precision)
             )
             if is_quantized(leaf):
                 scales, scale_dtype = _scales(group, dtype)
