@@ -159,8 +159,7 @@ def test_names_are_never_paths(opened, tmp_path, refuses):
     assert [path.name for path in tmp_path.iterdir()] == ["model.smh"]
 
 
-def test_other_versions_and_other_files(data, opened, refuses, tmp_path):
-    tensors, metadata = opened
+def test_other_versions_and_other_files(data, refuses, tmp_path):
     refuses(
         data.replace(b'\\"format_version\\":2', b'\\"format_version\\":7'),
         "format version is 7; this version of smh_jax reads 1 and 2",
@@ -210,7 +209,7 @@ def test_manifests_that_claim_too_much(opened, refuses):
 
 
 def test_metadata_that_unpack_to_too_much(opened, refuses):
-    tensors, metadata = opened
+    tensors, _ = opened
     bomb = np.frombuffer(zlib.compress(b"[" * 2**27), np.uint8)
     text = json.dumps({"format_version": 2, "digest": "0" * 64}, separators=(",", ":"))
     whole = safetensors.numpy.save({**tensors, "metadata": bomb}, metadata={"smh_jax": text})
@@ -322,8 +321,8 @@ def test_any_coded_integers_are_refused_or_harmless(coded):
             values[random.integers(values.size)] = random.integers(256)
         try:
             loaded = file.decode(container.write(changed, metadata, compress=False))
-            assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
-        except ValueError as error:
-            assert len(str(error)) < 1000
+        except ValueError:
             refused += 1
+        else:
+            assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
     assert refused > 30

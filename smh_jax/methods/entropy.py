@@ -1,9 +1,9 @@
 """How many bits an entropy coder needs for rounded pools, as a number with a gradient.
 
 The probability model of a pool is the histogram of its own integers, which is the one of fewest
-bits (Oktay et al. 2019, section 3.2, learn one by gradient). At this minimum the number of bits does
-not change with the model, so that the gradient needs none of it: an element between two integers
-is drawn to the one of fewer bits, by their difference.
+bits (Oktay et al. 2019, section 3.2, learn one by gradient). At this minimum the number of bits
+does not change with the model, so that the gradient needs none of it: an element between two
+integers is drawn to the one of fewer bits, by their difference.
 """
 
 import jax

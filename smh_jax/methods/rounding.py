@@ -166,7 +166,7 @@ def _on_one_grid(array: jax.Array, scale: jax.Array, kind: str) -> Quantized:
 
 
 def _clipped(rows: jax.Array, kind: str, share: float) -> tuple[jax.Array, jax.Array]:
-    """The integers [rows, size] of rows clipped at a share of their maxima, and [rows, 1] scales."""
+    """Integers [rows, size] of rows clipped at a share of their maxima, and [rows, 1] scales."""
     if kind == "ternary":
         scale = share * jnp.max(jnp.abs(rows), axis=1, keepdims=True)
         scale = jnp.where(scale > 0, scale, 1.0)
