@@ -199,7 +199,6 @@ def test_a_run_with_a_teacher(digits_dir, tmp_path):
 
 
 def test_configurations_that_make_no_sense(digits_dir):
-    dense = {"method__name": "dense", "method__target_size": None, "method__options": {}}
     for changes, message in (
         ({"distillation__temperature": 0.0}, "distillation.temperature=0.0 must be above 0"),
         ({"distillation__weight": 1.5}, "distillation.weight=1.5 must be in"),
