@@ -6,6 +6,7 @@ INSTALL_REQUIRES = [
     "absl-py>=2.1",
     "array_record>=0.8.6",
     "clu>=0.0.12",
+    "constriction>=0.4",
     "etils[epath]>=1.12",
     "flax>=0.12",
     "h5py>=3.11",
@@ -60,6 +61,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["smh_jax", "smh_jax.*"]),
+    package_data={"smh_jax.shipping.artifact": ["dictionary.json"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "onnx": ONNX_REQUIRES,

@@ -9,7 +9,11 @@ from smh_jax.config.names import check_known
 SCALES = ("reduced", "standard", "paper")
 # The paper's tables and figures, then what is asked at small scales alone.
 _PAPER = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7")
-_SMALL = {"reduced": ("tuning", "shipping", "conversion"), "standard": ("tuning",), "paper": ()}
+_SMALL = {
+    "reduced": ("tuning", "shipping", "conversion", "frontier"),
+    "standard": ("tuning",),
+    "paper": (),
+}
 
 
 def names(scale: str = "reduced") -> tuple[str, ...]:

@@ -32,8 +32,9 @@ class View:
     Attributes:
         kind: 'curves' (accuracy against size, a line per series), 'steps' (against steps of
             training), 'rates' (against learning rate), 'bars' (a group per `group`), 'differences'
-            (what the claims compare), 'precisions' (accuracy against bytes of exports) or
-            'errors' (of conversions; a table alone).
+            (what the claims compare), 'precisions' (accuracy against bytes of exports),
+            'frontier' (the same, means over runs, a line per file) or 'errors' (of conversions; a
+            table alone).
         title: of the section and the panel; '' for an experiment's only view.
         rows: names of rows.
         text: before the table, in Markdown.

@@ -26,6 +26,7 @@ _X_LABELS = {
     "steps": "training steps",
     "rates": "learning rate per 256 examples",
     "precisions": "bytes of the exported file",
+    "frontier": "bytes of the file",
 }
 # Large and small ones that a number is written in.
 _UNITS = ((1e6, "M"), (1e3, "k"), (1, ""))
@@ -88,6 +89,8 @@ def _points(kind: str, record: Record) -> list[tuple[float, float, float]]:
     if kind == "precisions":
         exports = record.runs[0]["exports"].values()
         return [(export["bytes"], 100 * export["accuracy"], 0.0) for export in exports]
+    if kind == "frontier":
+        return [(size, mean, deviation) for _, size, mean, deviation in record.exports]
     rate = record.row.overrides.get(RATE)
     x = {"curves": record.size, "steps": record.steps, "rates": rate}[kind]
     return [(x, record.mean, record.stddev or 0.0)]

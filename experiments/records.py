@@ -56,6 +56,18 @@ class Record:
         """Steps of training; None without runs."""
         return self.runs[0]["steps"] if self.runs else None
 
+    @property
+    def exports(self) -> list[tuple[str, float, float, float]]:
+        """Of exported files: precision, mean bytes, mean accuracy and its deviation in percent."""
+        exports = []
+        for precision in self.runs[0]["exports"] if self.runs else ():
+            files = [run["exports"][precision] for run in self.runs]
+            accuracies = [100 * file["accuracy"] for file in files]
+            deviation = statistics.stdev(accuracies) if len(files) > 1 else 0.0
+            mean_bytes = statistics.fmean(file["bytes"] for file in files)
+            exports.append((precision, mean_bytes, statistics.fmean(accuracies), deviation))
+        return exports
+
 
 def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
     """Reads the results of an experiment's runs, and measures the exports that its rows ask for.

@@ -93,6 +93,20 @@ def _precisions(records: Records) -> str:
     return markdown.table(["", "the run's own", *precisions], lines)
 
 
+def _frontier(records: Records) -> str:
+    """A line per exported file, the smallest first: mean bytes, mean accuracy over the runs."""
+    files = sorted(
+        (bytes_, label(record.row.series), precision, accuracy, deviation)
+        for record in records
+        for precision, bytes_, accuracy, deviation in record.exports
+    )
+    lines = [
+        [series, precision, f"{bytes_:,.0f}", f"{accuracy:.2f} ± {deviation:.2f}"]
+        for bytes_, series, precision, accuracy, deviation in files
+    ]
+    return markdown.table(["", "precision", "bytes", "test accuracy"], lines, text=(0, 1))
+
+
 def _errors(records: Records) -> str:
     """A line per generated tensor: its relative error after the conversion, run by run.
 
@@ -109,7 +123,7 @@ def _errors(records: Records) -> str:
 
 
 _TABLES = dict.fromkeys(("curves", "bars", "steps"), _rows)
-_TABLES |= {"rates": _rates, "precisions": _precisions, "errors": _errors}
+_TABLES |= {"rates": _rates, "precisions": _precisions, "errors": _errors, "frontier": _frontier}
 
 
 def accuracy(record: Record) -> str:

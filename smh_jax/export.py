@@ -52,6 +52,9 @@ def main(_: list[str]) -> None:
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import calibration, from_run, stablehlo
 
+    if PRECISION.value is not None:
+        artifacts.parse(PRECISION.value)
+
     files = [flag.value for flag in (OUTPUT, STABLEHLO, ONNX) if flag.value is not None]
     if len(set(files)) < len(files):
         raise ValueError(f"{', '.join(files)} must be different files")
@@ -71,7 +74,7 @@ def main(_: list[str]) -> None:
     if is_calibrated:
         calibration.check(artifact, precision)
     dataset = from_run.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
-    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value)
+    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value, PRECISION.value)
     if artifact.provenance.get("test_accuracy") is not None:
         print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
     if is_calibrated:

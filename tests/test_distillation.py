@@ -199,12 +199,11 @@ def test_a_run_with_a_teacher(digits_dir, tmp_path):
 
 
 def test_configurations_that_make_no_sense(digits_dir):
-    dense = {"method__name": "dense", "method__target_size": None, "method__options": {}}
     for changes, message in (
         ({"distillation__temperature": 0.0}, "distillation.temperature=0.0 must be above 0"),
         ({"distillation__weight": 1.5}, "distillation.weight=1.5 must be in"),
-        ({"pool_precision": "int3"}, "pool_precision='int3' must be one of"),
-        ({"pool_precision": "int4", **dense}, "which has no pools"),
+        ({"pool_precision": "int5"}, "pool_precision='int5' must be one of"),
+        ({"pool_precision": "int4", "rate_weight": 0.1}, "rate_weight=0.1 goes with"),
     ):
         with pytest.raises(ValueError, match=message):
             Run.from_config(digits_config(digits_dir, **changes))

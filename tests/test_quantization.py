@@ -11,7 +11,8 @@ SHAPES = [(274, 12), (12, 274), (3, 5, 7), (1000,), (1, 1)]
 quantize = jax.jit(quantization.quantize, static_argnums=1)
 dequantize = jax.jit(quantization.dequantize)
 round_to = jax.jit(quantization.round_to, static_argnums=1)
-LARGEST = {"int8": 128, "int4": 8}
+LARGEST = {"int8": 128, "int4": 8, "int3": 4, "int2": 2}
+BY_ROWS = ("int8", "int4", "int3", "int2")
 
 
 def draw(shape, seed=0):
@@ -22,12 +23,12 @@ def draw(shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("precision", quantization.INTEGERS)
+@pytest.mark.parametrize("precision", BY_ROWS)
 def test_error_is_no_more_than_that_of_rounding_to_the_largest_magnitude(shape, precision):
     array = draw(shape)
     quantized = quantize(array, precision)
     assert quantized.shape == shape
-    if precision == "int8":
+    if precision != "int4":
         assert (quantized.values.dtype, quantized.values.size) == (jnp.int8, array.size)
     else:
         assert (quantized.values.dtype, quantized.values.size) == (jnp.uint8, -(-array.size // 2))
@@ -66,7 +67,7 @@ def test_scales_are_at_most_a_twentieth_of_the_integers(shape):
 def test_rows_of_zeros_come_back():
     array = np.zeros((200, 100), np.float32)
     array[3] = 1.0
-    for precision in quantization.INTEGERS:
+    for precision in BY_ROWS:
         restored = round_to(array, precision)
         np.testing.assert_allclose(restored, array, rtol=1 / LARGEST[precision])
 
@@ -116,3 +117,55 @@ def test_two_integers_of_four_bits_share_a_byte(size):
     np.testing.assert_array_equal(dequantize(quantized), integers)
     again = quantize(integers.astype(np.float32), "int4")
     np.testing.assert_allclose(dequantize(again), integers, atol=0.51)
+
+
+def test_ternary_rows_are_multiples_of_their_scale_and_zero():
+    array = draw((64, 512))
+    quantized = quantize(array, "ternary")
+    assert set(np.unique(quantized.values)) == {-1, 0, 1}
+    scales = np.asarray(quantized.scales)[:, np.newaxis]
+    np.testing.assert_array_equal(
+        dequantize(quantized), scales * np.asarray(quantized.values).reshape(array.shape)
+    )
+    # Better than signs alone, whose best scale is the mean magnitude.
+    signs = np.sign(array) * np.abs(array).mean(axis=1, keepdims=True)
+    assert np.square(dequantize(quantized) - array).sum() < np.square(signs - array).sum()
+
+
+@pytest.mark.parametrize("step", [0.125, 0.5, 1.5])
+def test_coded_pools_are_multiples_of_a_share_of_their_root_mean_square(step):
+    array = np.random.default_rng(0).normal(size=(60, 90)).astype(np.float32)
+    quantized = quantize(array, f"coded:{step}")
+    (scale,) = quantized.scales
+    # The file holds the scale in bfloat16, of eight bits.
+    root = np.sqrt(np.mean(np.square(array.astype(np.float64))))
+    assert scale == pytest.approx(step * root, rel=2**-8)
+    assert scale == jnp.asarray(scale, jnp.bfloat16).astype(jnp.float32)
+    expected = np.round(array.astype(np.float64) / float(scale)) * float(scale)
+    np.testing.assert_allclose(dequantize(quantized), expected, rtol=1e-6, atol=1e-6)
+    assert np.abs(expected - array).max() > 0.4 * step
+
+
+@pytest.mark.parametrize("kind", ["linear8", "log8"])
+def test_small_numbers_keep_their_eight_bits_when_they_are_stored_again(kind):
+    array = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    array = np.exp(2 * array) if kind == "log8" else array
+    once = quantization.quantize_small(jnp.asarray(array))
+    assert once.precision == kind
+    restored = quantization.dequantize(once)
+    again = quantization.quantize_small(restored)
+    np.testing.assert_array_equal(once.values, again.values)
+    np.testing.assert_array_equal(once.scales, again.scales)
+    if kind == "log8":
+        np.testing.assert_allclose(restored, array, rtol=0.03)
+    else:
+        np.testing.assert_allclose(restored, array, atol=np.abs(array).max() / 250)
+    assert np.any(restored != array)
+
+
+@pytest.mark.parametrize(
+    "precision", ["coded:0", "coded:", "coded:x", "coded:nan", "int4:0.5", "5"]
+)
+def test_precisions_that_are_none(precision):
+    with pytest.raises(ValueError, match=f"precision='{precision}'"):
+        quantization.parse(precision)

@@ -259,10 +259,12 @@ class Config:
         distillation, pull: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
-        pool_precision: 'float32', 'bfloat16', 'int8' or 'int4', to which the pools are rounded
-            whenever weights are generated from them, as an export at this precision will round them
-            (quantization-aware training). The gradient goes straight through to the pools, which
-            are kept as they are.
+        pool_precision: 'float32', 'bfloat16', 'int8', 'int4', 'int3', 'int2', 'ternary' or
+            'coded:0.25' (steps of a quarter of a pool's root mean square), to which the pools, of
+            'dense' the kernels, are rounded whenever weights are generated from them, as an export
+            at this precision will round them (quantization-aware training). The gradient goes
+            straight through to the pools, which are kept as they are.
+        rate_weight: of 'coded': in the loss, of the mean bits of an element of the coded pools.
         seed: of initial values, order of examples, augmentation and dropout.
         epochs: passes over the training split; steps follow from it.
         batch_norm: 'local' normalises with the statistics of each device's share of the batch,
@@ -283,6 +285,7 @@ class Config:
     pull: PullConfig = dataclasses.field(default_factory=PullConfig)
     init_from: str | None = None
     pool_precision: str = "float32"
+    rate_weight: float = 0.0
     seed: int = 0
     epochs: float = 1.0
     batch_norm: str = "local"
@@ -294,7 +297,6 @@ class Config:
 
     def __post_init__(self) -> None:
         check_choice("batch_norm", self.batch_norm, ("local", "synced", "grouped"))
-        check_choice("pool_precision", self.pool_precision, ("float32", "bfloat16", "int8", "int4"))
         _at_least("batch_norm_group_size", self.batch_norm_group_size, 1)
         for field in ("log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
             _at_least(field, getattr(self, field), 1)

@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -96,6 +96,16 @@ class Method(abc.ABC):
         """
         leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
+
+    def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
+        """The variables with a function of each pool: of each array whose precision matters."""
+        return {**variables, "pools": jax.tree.map(function, variables["pools"])}
+
+    def pools(self, variables: Variables) -> list[jax.Array]:
+        """The arrays that `map_pools` changes."""
+        found: list[jax.Array] = []
+        self.map_pools(found.append, variables)
+        return found
 
     def penalty(self, variables: Variables) -> jax.Array:
         """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""

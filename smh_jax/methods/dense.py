@@ -1,7 +1,8 @@
 """The uncompressed baseline: every weight is its own variable."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,12 @@ class Dense(Method):
 
     def fit(self, params: Params) -> Variables:
         return {"stored": jax.tree.map(jnp.asarray, self.manifest.leaves(params))}
+
+    def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
+        """The pools of a dense model are its kernels: all weights but vectors and batch norm."""
+        kernels = [t.name for t in self.manifest.stored if len(t.shape) >= 2]
+        changed = {name: function(variables["stored"][name]) for name in kernels}
+        return {**variables, "stored": {**variables["stored"], **changed}}
 
     def materialize(self, variables: Variables) -> Params:
         return self.manifest.tree(variables["stored"])

@@ -2,25 +2,34 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from smh_jax.manifest import Params
-from smh_jax.methods import rounding
-from smh_jax.methods.base import Method, Variables, check_choice
+from smh_jax.methods import entropy, rounding
+from smh_jax.methods.base import Method, Variables
 
 
 @dataclasses.dataclass(frozen=True)
 class Rounded(Method):
     """A method around a method: the same variables, weights made from rounded pools.
 
-    Training through it makes a model fit for the precision at which it will be stored, one of
-    `rounding.PRECISIONS` (quantization-aware training). The gradient passes straight through to
-    the pools, which are kept, initialized and fitted as they are.
+    Training through it makes a model fit for the precision at which it will be stored
+    (quantization-aware training). The gradient passes straight through to the pools, which are
+    kept, initialized and fitted as they are.
+
+    Attributes:
+        inner: the method around which it is.
+        precision: of the pools, one of `rounding.PRECISIONS`.
+        rate_weight: in the loss of the mean number of bits that an entropy coder needs for an
+            element of the pools (Oktay et al. 2019, equation 4).
     """
 
     inner: Method
     precision: str
+    rate_weight: float = 0.0
 
     @property
     def name(self) -> str:
@@ -33,6 +42,9 @@ class Rounded(Method):
     def fit(self, params: Params) -> Variables:
         return self.inner.fit(params)
 
+    def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
+        return self.inner.map_pools(function, variables)
+
     def materialize(self, variables: Variables) -> Params:
         return self.inner.materialize(self._rounded(variables))
 
@@ -42,28 +54,43 @@ class Rounded(Method):
         return self.inner.materialize_part(self._rounded(variables), first, last, zero)
 
     def penalty(self, variables: Variables) -> jax.Array:
-        return self.inner.penalty(variables)
+        penalty = self.inner.penalty(variables)
+        if not self.rate_weight:
+            return penalty
+        size = sum(pool.size for pool in self.pools(variables))
+        return penalty + self.rate_weight * self.coded_bits(variables) / size
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the pools are meant for an entropy coder."""
+        return rounding.parse(self.precision)[0] == "coded"
+
+    def coded_bits(self, variables: Variables) -> jax.Array:
+        """Bits of the pools in a file at precision 'coded', a scalar; with a useful gradient."""
+        _, step = rounding.parse(self.precision)
+        return sum(entropy.coded_bits(pool, step) for pool in self.pools(variables))
 
     def _rounded(self, variables: Variables) -> Variables:
         round_pool = functools.partial(rounding.fake_quantize, precision=self.precision)
-        return {**variables, "pools": jax.tree.map(round_pool, variables["pools"])}
+        return self.inner.map_pools(round_pool, variables)
 
 
-def rounded(method: Method, precision: str) -> Method:
+def rounded(method: Method, precision: str, rate_weight: float = 0.0) -> Method:
     """The method with pools that are rounded to a precision; itself for 'float32'.
 
     Raises:
-        ValueError: for an unknown precision, or a method without pools.
+        ValueError: for an unknown precision, a weight below 0, or one of what is not coded.
     """
-    check_choice("pool_precision", precision, rounding.PRECISIONS)
+    kind, _ = rounding.parse(precision, "pool_precision")
+    if not rate_weight >= 0:
+        raise ValueError(f"rate_weight={rate_weight} must be at least 0")
+    if rate_weight and kind != "coded":
+        raise ValueError(
+            f"rate_weight={rate_weight} goes with pool_precision='coded', not {precision!r}"
+        )
     if precision == "float32":
         return method
-    if "pools" not in method.abstract_variables:
-        raise ValueError(
-            f"pool_precision={precision!r} must be 'float32' for method {method.name!r}, "
-            "which has no pools"
-        )
-    return Rounded(method.manifest, method.target_size, method, precision)
+    return Rounded(method.manifest, method.target_size, method, precision, rate_weight)
 
 
 def unrounded(method: Method) -> Method:

@@ -19,7 +19,7 @@ from smh_jax import data
 from smh_jax.config import DataConfig
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
-from smh_jax.shipping.artifact import Artifact, ModelSpec
+from smh_jax.shipping.artifact import Artifact, ModelSpec, parse
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.shipping.from_run import dataset_of
 from smh_jax.shipping.synthetic_images import (
@@ -53,6 +53,11 @@ def check(artifact: Artifact, precision: str) -> None:
         raise ValueError(
             f"the pools are stored as {artifact.precision} already; calibration compares with what "
             "they were: start from a float32 artifact"
+        )
+    if parse(precision)[0] == "coded":
+        raise ValueError(
+            f"precision={precision!r} stores batch norm in 8 bits and cannot be calibrated; train "
+            "for it (pool_precision), or choose int8 or fewer bits"
         )
     if artifact.at(precision) is artifact:
         raise ValueError(

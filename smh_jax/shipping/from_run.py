@@ -61,18 +61,21 @@ def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
 
 
 def at_every_precision(
-    artifact: Artifact, config: DataConfig | None, compress: bool
+    artifact: Artifact, config: DataConfig | None, compress: bool, wanted: str | None = None
 ) -> dict[str, Artifact]:
     """The artifact at each precision that it can have; prints its bytes and test accuracy.
 
     The accuracy is that on the test set of `config`, if there is one; the bytes are those of
-    compressed files on demand.
+    compressed files on demand. A precision wanted besides, such as 'coded:0.5', is the last.
+    Under the table are the bytes of the weights themselves, which a dense model would store.
     """
-    is_exact = artifact.precision == "float32" and "pools" in artifact.stored
-    row = "{:<10} {:>14} {:>14}".format
+    precisions = [artifact.precision]
+    if artifact.precision == "float32":
+        precisions = list(dict.fromkeys([*artifacts.PRECISIONS, wanted or "float32"]))
+    row = "{:<12} {:>14} {:>14}".format
     print(row("precision", "bytes", "test accuracy"), flush=True)
     by_precision = {}
-    for precision in artifacts.PRECISIONS if is_exact else (artifact.precision,):
+    for precision in precisions:
         reduced = artifact.at(precision)
         if config is not None:
             reduced = with_accuracy(reduced, config)
@@ -80,6 +83,7 @@ def at_every_precision(
         accuracy = f"{reduced.accuracy['accuracy']:.2%}" if reduced.accuracy else "-"
         size = len(artifacts.encode(reduced, compress=compress))
         print(row(precision, f"{size:,}", accuracy), flush=True)
+    print(f"all weights in float32: {4 * artifact.method.manifest.num_weights:,} bytes")
     return by_precision
 
 

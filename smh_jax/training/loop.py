@@ -19,6 +19,7 @@ from clu import metric_writers
 import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
+from smh_jax.methods import Rounded
 from smh_jax.training import evaluation, parallel, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
@@ -100,7 +101,7 @@ def train_and_evaluate(
                 host_state = checkpoints.check_finite(parallel.first_replica(state))
             if evaluate_now:
                 measured = evaluate(state)
-                monitor.write_evaluation(step, measured)
+                monitor.write_evaluation(step, measured, _pool_bytes(run, state))
             monitor.flush()
             if save:
                 checkpoints.save(host_state, _progress(monitor, run))
@@ -112,7 +113,8 @@ def train_and_evaluate(
                 processes.barrier("told to end")
                 return None
         checkpoints.wait()
-        result = _result(run, program, measured or evaluate(state), monitor)
+        measured = measured or evaluate(state)
+        result = _result(run, program, measured, monitor) | _pool_bytes(run, state)
         if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
@@ -194,6 +196,14 @@ def _check_microbatches(run: Run, before: int | None) -> None:
 
 def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
     return {**monitor.progress(), "microbatches": _num_microbatches(run)}
+
+
+def _pool_bytes(run: Run, state: TrainState) -> dict[str, float]:
+    """What an entropy coder needs for the pools; {} in a run that is not trained for one."""
+    if not isinstance(run.method, Rounded) or not run.method.is_coded:
+        return {}
+    variables, _ = parallel.first_replica(state).evaluated()
+    return {"pool_bytes": round(float(jax.jit(run.method.coded_bits)(variables)) / 8)}
 
 
 def _finished_result(folder: Workdir, program: Program, step: int) -> dict[str, Any] | None:

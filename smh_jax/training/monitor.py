@@ -70,9 +70,11 @@ class Monitor:
             if step % self._log_every_steps == 0 or step == len(self._learning_rates):
                 self._log(step)
 
-    def write_evaluation(self, step: int, measured: Mapping[str, float]) -> None:
-        """Logs what was measured on the evaluation split after a step."""
-        self._write(step, {f"test_{name}": measured[name] for name in measured})
+    def write_evaluation(
+        self, step: int, measured: Mapping[str, float], of_state: Mapping[str, float]
+    ) -> None:
+        """Logs what was measured on the evaluation split after a step, and of the state itself."""
+        self._write(step, {f"test_{name}": measured[name] for name in measured} | dict(of_state))
 
     def flush(self) -> None:
         """Writes the rows of all steps so far; those of one step are one row."""

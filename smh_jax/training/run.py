@@ -67,7 +67,7 @@ class Run:
             target_size=config.method.target_size,
             **config.method.options,
         )
-        method = methods.rounded(method, config.pool_precision)
+        method = methods.rounded(method, config.pool_precision, config.rate_weight)
         # Raises where the expression excludes nothing.
         optimizer = config.optimizer
         losses.decayed_tensors(

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from smh_jax import models
-from smh_jax.config.names import check_choice
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.methods.rounding import PRECISIONS, dequantize, quantize
+from smh_jax.methods.rounding import dequantize, parse, quantize, quantize_small
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.training import forward
@@ -59,8 +58,10 @@ class Artifact:
         method: how the weights are made, with the manifest.
         stored: the method's variables; pools may be in another dtype than that of their use, or
             `Quantized`.
-        model_state: the model's other collections (batch statistics).
-        precision: of the pools: 'float32' (as they were trained), 'bfloat16', 'int8' or 'int4'.
+        model_state: the model's other collections (batch statistics), rounded already if a file
+            holds them in fewer bits.
+        precision: of the pools: 'float32' (as they were trained), or another one of
+            `smh_jax.methods.rounding`.
         model: the base model: one of this project's by name, or one of your own as
             `smh_jax.compress` gave it, which no file holds; None if unknown.
         preprocessing: of the images; None if unknown.
@@ -102,13 +103,15 @@ class Artifact:
         return dataclasses.replace(self, model=OwnModel.of(compressed))
 
     def at(self, precision: str) -> "Artifact":
-        """The same model with its pools stored at a precision; without pools, the model itself.
+        """The same model with its pools stored at a precision; of 'dense' the kernels.
+
+        At precision 'coded' all other numbers are stored in 8 bits each.
 
         Raises:
             ValueError: for an unknown precision, or if the pools are stored in fewer bits already.
         """
-        check_choice("precision", precision, PRECISIONS)
-        if self.precision == precision or "pools" not in self.stored:
+        kind, _ = parse(precision)
+        if self.precision == precision:
             return self
         if self.precision != "float32":
             raise ValueError(
@@ -117,13 +120,16 @@ class Artifact:
             )
 
         def store(pool: jax.Array) -> Any:
-            if precision == "bfloat16":
+            if kind == "bfloat16":
                 return jnp.asarray(pool).astype(jnp.bfloat16)
             return _quantize(pool, precision)
 
-        pools = jax.tree.map(store, self.stored["pools"])
-        stored = {**self.stored, "pools": pools}
-        return dataclasses.replace(self, stored=stored, precision=precision, accuracy={})
+        stored, state = self.method.map_pools(store, self.stored), dict(self.model_state)
+        if kind == "coded":
+            stored, state = small(stored), restored(small(state), state)
+        return dataclasses.replace(
+            self, stored=stored, model_state=state, precision=precision, accuracy={}
+        )
 
     @cached_property
     def variables(self) -> Variables:
@@ -133,10 +139,7 @@ class Artifact:
     def restore(self, stored: Variables) -> Variables:
         """The variables of their stored form; pure, to be called inside `jit`."""
 
-        def restore(leaf: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
-            return (dequantize(leaf) if is_quantized(leaf) else leaf).astype(like.dtype)
-
-        return jax.tree.map(restore, stored, self.method.abstract_variables, is_leaf=is_quantized)
+        return restored(stored, self.method.abstract_variables)
 
     @cached_property
     def params(self) -> Params:
@@ -183,6 +186,28 @@ class Artifact:
         if self.preprocessing is None:
             raise ValueError("the artifact does not say how images are preprocessed: use logits")
         return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(images))))
+
+
+def small(tree: Any) -> Any:
+    """A tree with 8 bits for each real number that is not quantized yet.
+
+    What they stand for has the same 8 bits again.
+    """
+
+    def store(leaf: Any) -> Any:
+        is_number = not is_quantized(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return quantize_small(leaf) if is_number else leaf
+
+    return jax.tree.map(store, tree, is_leaf=is_quantized)
+
+
+def restored(stored: Any, like: Any) -> Any:
+    """A tree as it is used, of its stored form and a tree of the right dtypes; pure."""
+
+    def restore(leaf: Any, like: Any) -> jax.Array:
+        return (dequantize(leaf) if is_quantized(leaf) else leaf).astype(like.dtype)
+
+    return jax.tree.map(restore, stored, like, is_leaf=is_quantized)
 
 
 _outputs = jax.jit(forward.outputs, static_argnums=(0, 1))

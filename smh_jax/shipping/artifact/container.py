@@ -1,11 +1,19 @@
-"""The bytes of an artifact: a safetensors file with one JSON text of metadata and a digest.
+"""The bytes of an artifact: a safetensors file with metadata in JSON and a digest.
+
+The metadata are a tensor of their own, compressed by zlib with a dictionary of what most of them
+say (`dictionary.json`, which must stay as it is: files could not be read any more). In version 1
+they were JSON in the header.
 
 What a file says of itself is never believed: safetensors compares all sizes with what is there
 before anything of that size is allocated, and names are looked up, never used as paths.
 """
 
+import base64
+import functools
 import hashlib
+import importlib.resources
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +23,11 @@ import safetensors
 import safetensors.numpy
 import zstandard
 
-FORMAT_VERSION = 1
-# The one key of the file's metadata.
+FORMAT_VERSION = 2
+# The one key of the header's metadata.
 KEY = "smh_jax"
+_METADATA = "metadata"
+_MAX_METADATA = 2**25
 
 _DIGEST = '\\"digest\\":\\"{}\\"'  # as it appears in JSON inside of JSON
 _NO_DIGEST = "0" * 64
@@ -34,12 +44,26 @@ _DTYPES = {
 
 def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], compress: bool) -> bytes:
     """The bytes of a file with these tensors and JSON-able metadata; the same for the same."""
-    described = {"format_version": FORMAT_VERSION, "digest": _NO_DIGEST, **metadata}
-    text = json.dumps(described, separators=(",", ":"))
-    data = safetensors.numpy.save(dict(tensors), metadata={KEY: text})
+    text = json.dumps(
+        {"format_version": FORMAT_VERSION, "digest": _NO_DIGEST}, separators=(",", ":")
+    )
+    compressor = zlib.compressobj(9, zdict=_dictionary())
+    packed = compressor.compress(_compact(metadata)) + compressor.flush()
+    tensors = {**tensors, _METADATA: np.frombuffer(packed, np.uint8)}
+    data = safetensors.numpy.save(tensors, metadata={KEY: text})
     place = _DIGEST.format(_NO_DIGEST).encode()
     data = data.replace(place, _DIGEST.format(hashlib.sha256(data).hexdigest()).encode(), 1)
     return zstandard.ZstdCompressor(level=19).compress(data) if compress else data
+
+
+def _compact(metadata: Mapping[str, Any]) -> bytes:
+    return json.dumps(metadata, separators=(",", ":")).encode()
+
+
+@functools.cache
+def _dictionary() -> bytes:
+    """Metadata of a typical file; zlib uses the last 32 kB."""
+    return importlib.resources.files(__package__).joinpath("dictionary.json").read_bytes()
 
 
 def read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -71,7 +95,15 @@ def read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError(f"its tensor {name!r:.80} has the unknown dtype {entry['dtype']}")
         values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
-    return tensors, metadata
+    if metadata["format_version"] == 1:
+        return tensors, metadata | {
+            key: json.loads(_inflate(base64.b64decode(metadata[key], validate=True)))
+            for key in ("manifest", "leaves", "class_names")
+        }
+    if _METADATA not in tensors:
+        raise ValueError("it has no metadata")
+    text = _inflate(tensors.pop(_METADATA).tobytes(), _dictionary())
+    return tensors, _parsed(text)
 
 
 def _metadata(header: bytes) -> dict[str, Any]:
@@ -79,18 +111,35 @@ def _metadata(header: bytes) -> dict[str, Any]:
     text = (json.loads(header).get("__metadata__") or {}).get(KEY)
     if text is None:
         raise ValueError("it is a safetensors file, but no artifact of smh_jax")
+    metadata = _parsed(text)
+    version = metadata.get("format_version")
+    if version not in (1, FORMAT_VERSION):
+        raise ValueError(
+            f"its format version is {version!r:.80}; this version of smh_jax reads 1 and "
+            f"{FORMAT_VERSION}"
+        )
+    return metadata
+
+
+def _parsed(text: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its metadata are not JSON: {error}") from error
     if not isinstance(metadata, dict):
         raise ValueError("its metadata are not a JSON object")
-    version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"its format version is {version!r:.80}; this version of smh_jax reads {FORMAT_VERSION}"
-        )
     return metadata
+
+
+def _inflate(data: bytes, dictionary: bytes = b"") -> str:
+    decompressor = zlib.decompressobj(zdict=dictionary)
+    try:
+        text = decompressor.decompress(data, _MAX_METADATA)
+    except zlib.error as error:
+        raise ValueError(f"its metadata are damaged: {error}") from error
+    if not decompressor.eof:
+        raise ValueError(f"a description is cut off, or of more than {_MAX_METADATA} bytes")
+    return text.decode()
 
 
 def _decompress(data: bytes) -> bytes:

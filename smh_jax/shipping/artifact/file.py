@@ -1,6 +1,5 @@
 """Saving a model in one file, and loading it without any other."""
 
-import base64
 import dataclasses
 import functools
 import itertools
@@ -8,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,16 +17,14 @@ import jax.numpy as jnp
 
 from smh_jax import methods
 from smh_jax.config.files import write_bytes
-from smh_jax.config.names import check_choice
 from smh_jax.manifest import Manifest
-from smh_jax.methods.rounding import PRECISIONS
+from smh_jax.methods.rounding import parse
 from smh_jax.shipping.artifact import container, layout
-from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec
+from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec, restored, small
 from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.training import forward
 
 # Bounds on what a file may ask for, far beyond any honest one.
-_MAX_DESCRIPTION = 2**25
 _MAX_WEIGHTS = 2**31 - 1
 _MAX_PIXELS = 2**26
 _MAX_SPARE_TARGET = 2**20
@@ -39,7 +35,9 @@ _SPARE_CALLS, _CALLS_PER_TENSOR = 50, 4
 
 def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
     """The bytes of the file that `save` writes; compressed by zstandard on demand."""
-    groups = {**artifact.stored, "model_state": dict(artifact.model_state)}
+    kind, _ = parse(artifact.precision)
+    state = dict(artifact.model_state)
+    groups = {**artifact.stored, "model_state": small(state) if kind == "coded" else state}
     tensors, leaves = layout.pack(groups)
     method, model = artifact.method, artifact.model
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
@@ -50,10 +48,9 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
         "preprocessing": artifact.preprocessing and dataclasses.asdict(artifact.preprocessing),
         "accuracy": dict(artifact.accuracy),
         "provenance": dict(artifact.provenance),
-        # A tensor's description repeats that of the one before, and compresses tenfold.
-        "manifest": _deflate(method.manifest.to_json()),
-        "leaves": _deflate(json.dumps(leaves)),
-        "class_names": _deflate(json.dumps(artifact.class_names)),
+        "manifest": json.loads(method.manifest.to_json()),
+        "leaves": leaves,
+        "class_names": list(artifact.class_names),
     }
     return container.write(tensors, metadata, compress)
 
@@ -131,16 +128,12 @@ def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 
 def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
-    # All before anything is built: what one of them unpacks to does not come on top of a model.
-    described_manifest, described_leaves, class_names = (
-        _inflate(metadata[key]) for key in ("manifest", "leaves", "class_names")
-    )
-    manifest = Manifest.from_json(described_manifest)
+    manifest = Manifest.from_json(json.dumps(metadata["manifest"]))
     if manifest.num_weights > _MAX_WEIGHTS:
         raise ValueError(f"{manifest.num_weights} weights are more than {_MAX_WEIGHTS}")
     leaves = {
         group: [(name, dtype, tuple(shape)) for name, dtype, shape in described]
-        for group, described in json.loads(described_leaves).items()
+        for group, described in metadata["leaves"].items()
     }
     method = _method(metadata["method"], manifest, leaves)
     model, preprocessing = metadata["model"], metadata["preprocessing"]
@@ -154,15 +147,15 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         state = _model_state(model, manifest, preprocessing)
     groups = {**method.abstract_variables, "model_state": state}
     stored = layout.unpack(tensors, leaves, groups)
-    check_choice("precision", metadata["precision"], PRECISIONS)
+    parse(metadata["precision"])
     return Artifact(
         method=method,
-        model_state=stored.pop("model_state"),
+        model_state=restored(stored.pop("model_state"), state),
         stored=stored,
         precision=metadata["precision"],
         model=model,
         preprocessing=preprocessing,
-        class_names=tuple(map(str, json.loads(class_names))),
+        class_names=tuple(map(str, metadata["class_names"])),
         accuracy=dict(metadata["accuracy"]),
         provenance=dict(metadata["provenance"]),
     )
@@ -213,15 +206,3 @@ def _model_state(
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no tuples."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
-
-
-def _deflate(text: str) -> str:
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-
-
-def _inflate(text: str) -> str:
-    decompressor = zlib.decompressobj()
-    data = decompressor.decompress(base64.b64decode(text, validate=True), _MAX_DESCRIPTION)
-    if not decompressor.eof:
-        raise ValueError(f"a description is cut off, or of more than {_MAX_DESCRIPTION} bytes")
-    return data.decode()
