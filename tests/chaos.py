@@ -87,17 +87,23 @@ class Trial:
         self.undamaged.clear()
 
 
+def send(process: forks.Process, number: int) -> None:
+    """Sends a signal, unless the process has ended by now."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
 def kill(trial: Trial) -> None:
     process = trial.start()
     trial.wait(process)
-    process.send_signal(signal.SIGKILL)
+    send(process, signal.SIGKILL)
     trial.end(process, -signal.SIGKILL)
 
 
 def tell_to_end(trial: Trial) -> None:
     process = trial.start()
     trial.wait(process)
-    process.send_signal(signal.SIGTERM)
+    send(process, signal.SIGTERM)
     # Before training begins, nobody listens.
     trial.end(process, -signal.SIGTERM)
 
@@ -106,10 +112,10 @@ def stop(trial: Trial) -> None:
     process = trial.start()
     for _ in range(trial.random.randint(1, 3)):
         trial.wait(process)
-        process.send_signal(signal.SIGSTOP)
+        send(process, signal.SIGSTOP)
         time.sleep(trial.random.uniform(0.05, 0.5))
-        process.send_signal(signal.SIGCONT)
-    process.send_signal(signal.SIGKILL)
+        send(process, signal.SIGCONT)
+    send(process, signal.SIGKILL)
     trial.end(process, -signal.SIGKILL)
 
 
