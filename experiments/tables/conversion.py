@@ -109,8 +109,8 @@ def experiment(scale: str) -> Experiment:
                 shown,
                 "Pulled with s from 0.001 to 1, which was not searched. Tried afterwards, once "
                 "each, on 10,000 held-out training images, from a dense model of 90.4%: s from "
-                "0.001, 0.01 and 0.1 kept 85.9%, 87.7% and 88.0% and had 87.9%, 88.0% and 88.0% after "
-                "fine-tuning, where the fit in as many steps had 88.8%.",
+                "0.001, 0.01 and 0.1 kept 85.9%, 87.7% and 88.0% and had 87.9%, 88.0% and 88.0% "
+                "after fine-tuning, where the fit in as many steps had 88.8%.",
             ),
             View("differences", "Differences of runs with the same seed"),
             View("errors", "What a fit keeps", (compared["fitted"].name,)),
