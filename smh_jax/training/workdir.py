@@ -20,7 +20,7 @@ from etils import epath
 
 from smh_jax import config as configs
 from smh_jax import methods, models
-from smh_jax.config import Config
+from smh_jax.config import Config, PullConfig
 from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import keep, read_json_with_digest, write_json_with_digest
 from smh_jax.manifest import Manifest
@@ -160,11 +160,15 @@ class Workdir:
 
 
 def with_all_options(config: Config) -> Config:
-    """The same run, whose options may have been fewer or more when it began."""
-    model, method = config.model, config.method
+    """The same run, whose options may have been fewer or more when it began.
+
+    How weights would be pulled is left out where none are.
+    """
+    model, method, pull = config.model, config.method, config.pull
     options = models.default_options(model.name) | model.options
     return dataclasses.replace(
         config,
+        pull=PullConfig() if pull.towards.name == "dense" else pull,
         model=dataclasses.replace(model, options=options),
         method=dataclasses.replace(
             method, options=methods.all_options(method.name, method.options)
