@@ -12,8 +12,8 @@ from experiments.tables import kinds
 
 QUARTER = 18_750  # of ResNet-8's 75,002 weights
 HELD_OUT = {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"}
-# The rates of `tuning` and `shipping`, chosen on held-out training images. The strengths are a first
-# guess; on held-out images 0.1 in place of 1e-3 was found to keep more later.
+# The rates of `tuning` and `shipping`, chosen on held-out training images. The strengths are a
+# first guess; on held-out images 0.1 in place of 1e-3 was found to keep more later.
 SCRATCH_RATE, DENSE_RATE, TUNED_RATE, PULL_RATE, PULLED_TUNED_RATE = 0.8, 0.4, 0.4, 0.4, 0.4
 FIRST, LAST = 1e-3, 1.0
 # Epochs of the dense model, and as many of what becomes of it.
@@ -107,10 +107,10 @@ def experiment(scale: str) -> Experiment:
                 "steps",
                 "At equal numbers of steps",
                 shown,
-                "Pulled with s from 0.001 to 1, which was not searched. Tried afterwards, once each, "
-                "on 10,000 held-out training images, from a dense model of 90.4%: s from 0.001, 0.01 "
-                "and 0.1 kept 85.9%, 87.7% and 88.0% and had 87.9%, 88.0% and 88.0% after "
-                "fine-tuning, where the fit in as many steps had 88.8%.",
+                "Pulled with s from 0.001 to 1, which was not searched. Tried afterwards, once "
+                "each, on 10,000 held-out training images, from a dense model of 90.4%: s from "
+                "0.001, 0.01 and 0.1 kept 85.9%, 87.7% and 88.0% and had 87.9%, 88.0% and 88.0% "
+                "after fine-tuning, where the fit in as many steps had 88.8%.",
             ),
             View("differences", "Differences of runs with the same seed"),
             View("errors", "What a fit keeps", (compared["fitted"].name,)),
