@@ -314,7 +314,7 @@ def test_coded_integers_that_are_damaged(tensor, change, match, coded, refuses):
 def test_any_coded_integers_are_refused_or_harmless(coded):
     tensors, metadata = coded
     random, refused = np.random.default_rng(0), 0
-    for _ in range(60):
+    for _ in range(12):
         changed = {name: values.copy() for name, values in tensors.items()}
         for _ in range(random.integers(1, 4)):
             values = changed[random.choice(["coded/stream", "coded/tables"])].view(np.uint8)
@@ -325,4 +325,4 @@ def test_any_coded_integers_are_refused_or_harmless(coded):
             refused += 1
         else:
             assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.variables))
-    assert refused > 30
+    assert refused > 6

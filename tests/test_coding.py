@@ -60,7 +60,7 @@ def test_a_pool_of_zeros_costs_its_table_and_has_a_gradient():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("kind", ["smh", "dense"])
+@pytest.mark.parametrize("kind", ["smh", pytest.param("dense", marks=pytest.mark.slow)])
 def test_the_penalty_is_the_mean_bits_of_what_is_coded(kind):
     made = artifacts.make(kind)
     pools = made.method.pools(made.variables)
@@ -75,6 +75,7 @@ def test_the_penalty_is_the_mean_bits_of_what_is_coded(kind):
     assert not any(np.any(leaf != 0) for leaf in jax.tree.leaves(zeros))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int2", "coded:0.5"])
 def test_dense_kernels_are_rounded_as_pools_are(precision):
     made = artifacts.make("dense")
@@ -89,7 +90,10 @@ def test_dense_kernels_are_rounded_as_pools_are(precision):
             assert np.any(leaf != exact[name])
 
 
-@pytest.mark.parametrize("kind", ["smh", "dense", "tucker"])
+SLOW = ("dense", "tucker")
+
+
+@pytest.mark.parametrize("kind", ["smh", *(pytest.param(k, marks=pytest.mark.slow) for k in SLOW)])
 @pytest.mark.parametrize("precision", ["int2", "coded:0.5"])
 def test_a_coded_file_holds_what_was_rounded_and_is_written_again_the_same(kind, precision):
     rounded = artifacts.make(kind).at(precision)
