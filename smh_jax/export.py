@@ -68,13 +68,12 @@ def main(_: list[str]) -> None:
     else:
         artifact = artifacts.load(ARTIFACT.value)
     # An impossible precision is told before anything is measured.
-    precision = PRECISION.value or artifact.precision
-    artifact.at(precision)
+    precision = from_run.precision_for(artifact, PRECISION.value, COMPRESS.value)
     is_calibrated = CALIBRATE.value != "none"
     if is_calibrated:
         calibration.check(artifact, precision)
     dataset = from_run.dataset_of(artifact, DATA_DIR.value) if EVALUATE.value else None
-    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value, PRECISION.value)
+    by_precision = from_run.at_every_precision(artifact, dataset, COMPRESS.value, precision)
     if artifact.provenance.get("test_accuracy") is not None:
         print(f"the run's own: {artifact.provenance['test_accuracy']:.2%}")
     if is_calibrated:

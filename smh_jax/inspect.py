@@ -38,6 +38,7 @@ def describe_run(run: "Run", largest: int | None = None) -> str:
     from smh_jax import models
 
     multiply_adds = models.count_multiply_adds(run.local_model, run.input_shape)
+    precision = run.precision
     return run.method.describe(
         f"model: {run.config.model.name}",
         f"dataset: {run.dataset.name}",
@@ -45,6 +46,7 @@ def describe_run(run: "Run", largest: int | None = None) -> str:
         f"multiply-adds: {multiply_adds:,}",
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
+        f"file: about {run.expected_bytes(precision):,} bytes at precision {precision}",
         largest=largest,
     )
 

@@ -142,6 +142,11 @@ def test_precisions_and_weights_that_cannot_be(precision, weight, match):
         methods.rounded(artifacts.make().method, precision, weight)
 
 
+def test_a_rounded_method_says_of_what():
+    method = artifacts.make().method
+    assert repr(methods.rounded(method, "coded:0.5")) == f"Rounded({method!r}, 'coded:0.5')"
+
+
 def test_saving_at_a_precision_is_loading_at_it(tmp_path):
     saved = smh_jax.save(tmp_path / "model.smh", artifacts.make(), precision="coded:0.3")
     loaded = smh_jax.load(tmp_path / "model.smh")

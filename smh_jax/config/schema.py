@@ -44,12 +44,15 @@ class MethodConfig:
         hashed: which tensors are generated: 'all', 'conv', 'kernels' or a regular expression.
         target_size: upper bound on all trainable variables; None for 'dense'.
         options: of the method.
+        target_bytes: of the exported file, in place of `target_size`: as many variables as fit at
+            `pool_precision`, which is then 'coded:0.25' unless it is given.
     """
 
     name: str
     hashed: str = "all"
     target_size: int | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    target_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,8 @@ class Method(abc.ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # A dataclass would show its whole manifest.
-        cls.__repr__ = Method.__repr__
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Method.__repr__
         if isinstance(vars(cls).get("name"), str):
             _METHODS[cls.name] = cls
 

@@ -36,6 +36,9 @@ class Rounded(Method):
         """The inner method's."""
         return self.inner.name
 
+    def __repr__(self) -> str:
+        return f"Rounded({self.inner!r}, {self.precision!r})"
+
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
         return self.inner.init(key, params)
 

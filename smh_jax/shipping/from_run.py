@@ -12,7 +12,7 @@ from smh_jax import methods
 from smh_jax.config import DataConfig, from_config_dict, to_json_dict
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping.artifact import Artifact
-from smh_jax.training import evaluation, trained
+from smh_jax.training import byte_budget, evaluation, trained
 from smh_jax.training.workdir import Workdir
 
 
@@ -85,6 +85,33 @@ def at_every_precision(
         print(row(precision, f"{size:,}", accuracy), flush=True)
     print(f"all weights in float32: {4 * artifact.method.manifest.num_weights:,} bytes")
     return by_precision
+
+
+def precision_for(artifact: Artifact, wanted: str | None, compress: bool) -> str:
+    """The precision at which a model is written: the wanted one, or the one that it has.
+
+    A run with a budget in bytes (`method.target_bytes`) has the precision it was trained for. Where
+    its file is larger than promised, the steps between its integers grow until it fits.
+
+    Raises:
+        ValueError: for an impossible precision, or where nothing can grow.
+    """
+    content = artifact.provenance.get("config")
+    config = None if content is None else from_config_dict(content)
+    if wanted is not None or config is None or config.method.target_bytes is None:
+        precision = wanted or artifact.precision
+        artifact.at(precision)
+        return precision
+    precision, budget = byte_budget.precision_of(config), config.method.target_bytes
+    while (size := len(artifacts.encode(artifact.at(precision), compress=compress))) > budget:
+        kind, step = artifacts.parse(precision)
+        if kind != "coded":
+            raise ValueError(
+                f"the file has {size:,} bytes at precision {precision!r}, above "
+                f"method.target_bytes={budget}: choose another --precision"
+            )
+        precision = f"coded:{1.02 * step:.6g}"
+    return precision
 
 
 def dataset_of(artifact: Artifact, data_dir: str | None) -> DataConfig:

@@ -269,7 +269,7 @@ def _result(
         "method": config.method.name,
         "hashed": config.method.hashed,
         "seed": config.seed,
-        "target_size": config.method.target_size,
+        "target_size": run.method.target_size,
         **{name: summary[name] for name in summary if "num_" in name},
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],

@@ -1,6 +1,7 @@
 """From a configuration to the objects of a run; every mistake comes to light on the way."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,8 @@ import jax
 from smh_jax import data, methods, models
 from smh_jax.config import Config, MethodConfig
 from smh_jax.manifest import Manifest
-from smh_jax.training import losses, parallel
+from smh_jax.methods.file_size import expected_bytes
+from smh_jax.training import byte_budget, forward, losses, parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +63,8 @@ class Run:
             axis_groups=axis_groups,
             **config.model.options,
         )
-        method = methods.create(
-            config.method.name,
-            _manifest_of(model, dataset, config, manifest),
-            target_size=config.method.target_size,
-            **config.method.options,
-        )
-        method = methods.rounded(method, config.pool_precision, config.rate_weight)
+        manifest = _manifest_of(model, dataset, config, manifest)
+        method = _method(config, manifest, model, (1, *dataset.image_shape))
         # Raises where the expression excludes nothing.
         optimizer = config.optimizer
         losses.decayed_tensors(
@@ -81,9 +78,52 @@ class Run:
         return (1, *self.dataset.image_shape)
 
     @property
+    def precision(self) -> str:
+        """Of the pools, for which the run is trained."""
+        return byte_budget.precision_of(self.config)
+
+    def expected_bytes(self, precision: str) -> int:
+        """Of the exported file, at most but for a few."""
+        state = _state_shapes(self.local_model, self.input_shape)
+        return expected_bytes(methods.unrounded(self.method), state, precision)
+
+    @property
     def local_model(self) -> nn.Module:
         """The model outside of a mapped step, where no axis has a name; of the same weights."""
         return self.model.clone(axis_name=None)
+
+
+def _method(
+    config: Config, manifest: Manifest, model: nn.Module, input_shape: tuple[int, ...]
+) -> methods.Method:
+    """The method of a run, of the size that was asked for in variables or in bytes."""
+    create = functools.partial(
+        methods.create, config.method.name, manifest, **config.method.options
+    )
+    precision = byte_budget.precision_of(config)
+    if config.method.target_bytes is None:
+        method = create(target_size=config.method.target_size)
+    elif config.method.name == "dense":
+        raise ValueError(
+            f"method.target_bytes={config.method.target_bytes} must be None for method 'dense', "
+            "whose variables are given; choose its pool_precision"
+        )
+    else:
+        state = _state_shapes(model.clone(axis_name=None), input_shape)
+        method = byte_budget.fitting(
+            lambda size: create(target_size=size),
+            manifest.num_weights,
+            state,
+            config.method.target_bytes,
+            precision,
+        )
+    return methods.rounded(method, precision, config.rate_weight)
+
+
+def _state_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> forward.ModelState:
+    """Shapes of a model's collections but its params."""
+    init = functools.partial(forward.initial_collections, model, input_shape)
+    return jax.eval_shape(init, jax.random.key(0))[1]
 
 
 def _manifest_of(
