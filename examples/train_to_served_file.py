@@ -42,7 +42,7 @@ folder = pathlib.Path(tempfile.mkdtemp())
 
 # %%
 config = digits.get_config("depth=8,target_size=18750")
-config.epochs = 12
+config.epochs = 4
 result = train_and_evaluate(config, folder / "run")
 print(f"test accuracy {result['test_accuracy']:.1%}, {result['num_variables']:,} variables")
 

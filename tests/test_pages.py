@@ -208,7 +208,7 @@ def test_the_way_of_a_new_user(run_python, tmp_path):
             for word in shlex.split(command)[1:]
         ]
         if "smh_jax.main" in command:
-            words.append("--config.epochs=2")
+            words.append("--config.epochs=0.2")
         done = run_python(*words)
         assert done.stdout
         ran.append(words[1].partition(".")[2])
