@@ -43,7 +43,9 @@ _OF_THE_READER = ("method=cyclic", "--config=...")
 PYTHON_COMMANDS = [
     command
     for command in COMMANDS
-    if command.startswith("python ") and not any(word in command for word in _OF_THE_READER)
+    if command.startswith("python ")
+    and not command.startswith("python -m tests.")
+    and not any(word in command for word in _OF_THE_READER)
 ]
 # Named without the flags with which they are called.
 MODULES = [c for c in PYTHON_COMMANDS if re.fullmatch(r"python -m [\w.]+", c)]
