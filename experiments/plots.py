@@ -90,7 +90,7 @@ def _points(kind: str, record: Record) -> list[tuple[float, float, float]]:
         exports = record.runs[0]["exports"].values()
         return [(export["bytes"], 100 * export["accuracy"], 0.0) for export in exports]
     if kind == "frontier":
-        return [(size, mean, deviation) for _, size, mean, deviation in record.exports]
+        return [(size, mean, deviation or 0.0) for _, size, mean, deviation in record.exports]
     rate = record.row.overrides.get(RATE)
     x = {"curves": record.size, "steps": record.steps, "rates": rate}[kind]
     return [(x, record.mean, record.stddev or 0.0)]

@@ -57,13 +57,16 @@ class Record:
         return self.runs[0]["steps"] if self.runs else None
 
     @property
-    def exports(self) -> list[tuple[str, float, float, float]]:
-        """Of exported files: precision, mean bytes, mean accuracy and its deviation in percent."""
+    def exports(self) -> list[tuple[str, float, float, float | None]]:
+        """Of exported files: precision, mean bytes, mean accuracy and its deviation in percent.
+
+        The deviation of one run is None.
+        """
         exports = []
         for precision in self.runs[0]["exports"] if self.runs else ():
             files = [run["exports"][precision] for run in self.runs]
             accuracies = [100 * file["accuracy"] for file in files]
-            deviation = statistics.stdev(accuracies) if len(files) > 1 else 0.0
+            deviation = statistics.stdev(accuracies) if len(files) > 1 else None
             mean_bytes = statistics.fmean(file["bytes"] for file in files)
             exports.append((precision, mean_bytes, statistics.fmean(accuracies), deviation))
         return exports

@@ -95,14 +95,14 @@ def _precisions(records: Records) -> str:
 
 def _frontier(records: Records) -> str:
     """A line per exported file, the smallest first: mean bytes, mean accuracy over the runs."""
-    files = sorted(
+    files = [
         (bytes_, label(record.row.series), precision, accuracy, deviation)
         for record in records
         for precision, bytes_, accuracy, deviation in record.exports
-    )
+    ]
     lines = [
-        [series, precision, f"{bytes_:,.0f}", f"{accuracy:.2f} ± {deviation:.2f}"]
-        for bytes_, series, precision, accuracy, deviation in files
+        [series, precision, f"{bytes_:,.0f}", _with_deviation(accuracy, deviation)]
+        for bytes_, series, precision, accuracy, deviation in sorted(files, key=lambda f: f[:3])
     ]
     return markdown.table(["", "precision", "bytes", "test accuracy"], lines, text=(0, 1))
 
@@ -130,4 +130,8 @@ def accuracy(record: Record) -> str:
     """Mean and standard deviation, or that it is missing."""
     if record.mean is None:
         return "missing"
-    return f"{record.mean:.2f}" + ("" if record.stddev is None else f" ± {record.stddev:.2f}")
+    return _with_deviation(record.mean, record.stddev)
+
+
+def _with_deviation(mean: float, stddev: float | None) -> str:
+    return f"{mean:.2f}" + ("" if stddev is None else f" ± {stddev:.2f}")
