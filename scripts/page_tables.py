@@ -208,8 +208,8 @@ def good_for() -> str:
         [
             "dense weights in fewer bits",
             f"{our_accuracy:.1f}% in {ours:,.0f} B",
-            f"The smallest useful file of dense weights that was measured has {theirs:,.0f} B, with "
-            f"{their_accuracy:.1f}%. One seed: `docs/bytes.md`.",
+            f"The smallest useful file of dense weights that was measured has {theirs:,.0f} B, "
+            f"with {their_accuracy:.1f}%. One seed: `docs/bytes.md`.",
         ],
         [
             "a trained model, without more training",
