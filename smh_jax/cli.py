@@ -171,6 +171,6 @@ def _of_interest(record: python_logging.LogRecord) -> bool:
     """Keeps the information of this project and clu, and every library's warnings."""
     folders = record.pathname.split(os.sep)
     if record.exc_info and "orbax" in folders:
-        # It raises what it logs, too, and then that is told in one line.
+        # orbax also raises what it logs, and the error is then reported in one line.
         return False
     return record.levelno >= python_logging.WARNING or any(name in folders for name in _HEARD)

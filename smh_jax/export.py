@@ -67,7 +67,7 @@ def main(_: list[str]) -> None:
         artifact = from_run.read_artifact(WORKDIR.value)
     else:
         artifact = artifacts.load(ARTIFACT.value)
-    # An impossible precision is told before anything is measured.
+    # An impossible precision is reported before anything is measured.
     precision = from_run.precision_for(artifact, PRECISION.value, COMPRESS.value)
     is_calibrated = CALIBRATE.value != "none"
     if is_calibrated:

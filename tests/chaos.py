@@ -13,7 +13,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import random
@@ -28,11 +27,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smh_jax import config as configs
 from smh_jax import data
 from smh_jax.config.files import read_json_with_digest
 from tests import conftest, forks
-from tests.small import digits_config
+from tests.small import digits_config, write_config_file
 from tests.test_train import final_state, numbers, rows
 
 _STEPS_PER_EPOCH = 22.453125
@@ -259,13 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
             data_dir, epochs=30 / _STEPS_PER_EPOCH, log_every_steps=2, checkpoint_every_steps=3
         )
         path = folder / "config.py"
-        path.write_text(
-            "import json\n"
-            "from smh_jax.config import from_config_dict, to_config_dict\n"
-            "def get_config():\n"
-            f"    content = json.loads({json.dumps(configs.to_json_dict(config))!r})\n"
-            "    return to_config_dict(from_config_dict(content))\n"
-        )
+        write_config_file(path, config)
 
         def start(workdir: pathlib.Path) -> forks.Process:
             command = ("-m", "smh_jax.main", f"--config={path}", f"--workdir={workdir}")

@@ -1,5 +1,8 @@
 """Small models and configs that the tests share."""
 
+import json
+import pathlib
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -40,3 +43,14 @@ def digits_config(data_dir, **changes) -> configs.Config:
             node = node[key]
         node[last] = value
     return configs.from_config_dict(content)
+
+
+def write_config_file(path: pathlib.Path, config: configs.Config) -> None:
+    """Writes a config file, as `--config` takes it, that gives this configuration."""
+    path.write_text(
+        "import json\n"
+        "from smh_jax.config import from_config_dict, to_config_dict\n"
+        "def get_config():\n"
+        f"    content = json.loads({json.dumps(configs.to_json_dict(config))!r})\n"
+        "    return to_config_dict(from_config_dict(content))\n"
+    )

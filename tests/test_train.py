@@ -28,7 +28,7 @@ from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
 from tests.conftest import ROOT
-from tests.small import digits_config
+from tests.small import digits_config, write_config_file
 
 RESULT_FIELDS = {
     *("model", "dataset", "method", "target_size", "num_variables", "num_weights", "num_hashed"),
@@ -153,13 +153,7 @@ def test_training_on_equals_an_uninterrupted_run_bit_for_bit(method, digits_dir,
 def start(start_python, config, workdir):
     """Starts the command in a process of its own."""
     path = workdir.with_suffix(".py")
-    path.write_text(
-        "import json\n"
-        "from smh_jax.config import from_config_dict, to_config_dict\n"
-        "def get_config():\n"
-        f"    content = json.loads({json.dumps(configs.to_json_dict(config))!r})\n"
-        "    return to_config_dict(from_config_dict(content))\n"
-    )
+    write_config_file(path, config)
     return start_python("-m", "smh_jax.main", f"--config={path}", f"--workdir={workdir}")
 
 

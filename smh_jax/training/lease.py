@@ -36,8 +36,8 @@ def leased(
     Args:
         path: of the file, in a folder that exists or in a bucket.
         expires_seconds: after which a lease that is not renewed may be taken over.
-        lost: is told, in one line, that another process has taken over this one's lease, or that
-            it could not be renewed in time; it is to end the process.
+        lost: is called with one line that says whether another process has taken over this lease
+            or it could not be renewed in time. It should end the process.
 
     Raises:
         ValueError: if another process holds it; the message says which, and since when.

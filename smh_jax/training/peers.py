@@ -1,6 +1,6 @@
-"""Whether the other processes of a run come, and whether they go on answering.
+"""Checks that the other processes of a run arrive and continue to respond.
 
-JAX notices both as well, but then ends the process from C++, with a stack trace and no word of
+JAX checks both as well, but aborts the process from C++, with a stack trace that does not say
 who is missing. Every process counts its own ticks only, so that clocks may differ, and a process
 that was stopped does not take the others for silent.
 """
