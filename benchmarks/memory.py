@@ -30,7 +30,7 @@ def measure(case: str, repeats: int) -> list[Row]:
         if label == "dense":
             predict = functools.partial(_predict, model, method)
         lowered = {
-            "training": step.lower(parallel.replicate(state), batch),
+            "training": step.lower(parallel.backend().replicate(state), batch),
             "inference": jax.jit(predict).lower(state.variables, state.model_state, image),
         }
         row: Row = {

@@ -40,7 +40,7 @@ def measure(case: str, repeats: int) -> list[Row]:
         ("smh", methods.create("smh", manifest, target_size=target_size)),
     ):
         state, step = steps.initial_state_and_step(model, method, side)
-        state = parallel.replicate(state)
+        state = parallel.backend().replicate(state)
         row: Row = {"model": model_name, "method": label, "num_tensors": len(manifest.tensors)}
         with _timed(row, "trace_seconds"):
             lowered = step.lower(state, batch)

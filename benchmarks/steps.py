@@ -37,7 +37,7 @@ def initial_state_and_step(
     step = functools.partial(
         train_step, model=model, method=method, optimizer=optimizer, config=OPTIMIZER, seed=0
     )
-    return state, parallel.map_replicas(step, donate_state=True)
+    return state, parallel.backend().map_replicas(step, donate_state=True)
 
 
 def batch_of(model_name: str, side: int, size: int) -> dict[str, jax.Array]:
@@ -45,7 +45,7 @@ def batch_of(model_name: str, side: int, size: int) -> dict[str, jax.Array]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(size, side, side, 3)).astype(np.float32)
     labels = rng.integers(classes_of(model_name), size=size).astype(np.int32)
-    (batch,) = parallel.to_devices([{"image": images, "label": labels}])
+    (batch,) = parallel.backend().to_devices([{"image": images, "label": labels}])
     return batch
 
 
@@ -53,7 +53,7 @@ class Training:
     """A training that goes one step further at each call; `compiled` is the program of a step."""
 
     def __init__(self, state: TrainState, step: Any, batch: dict[str, jax.Array]):
-        self._state, self._batch = parallel.replicate(state), batch
+        self._state, self._batch = parallel.backend().replicate(state), batch
         self.compiled = step.lower(self._state, self._batch).compile()
 
     def __call__(self) -> jax.Array:

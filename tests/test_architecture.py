@@ -96,6 +96,7 @@ def test_the_package_has_few_rooms():
     assert {path.name for path in entries if path.is_dir()} == set(FLOOR_OF) - {"commands"}
 
 
-def test_pmap_is_named_in_one_module():
-    names = {path.name for path in FILES if "pmap" in path.read_text()}
+def test_devices_are_mapped_over_in_one_module():
+    calls = ("jax.pmap(", "jax.shard_map(")
+    names = {path.name for path in FILES if any(call in path.read_text() for call in calls)}
     assert names == {"parallel.py"}

@@ -17,7 +17,7 @@ sizes = {}
 for name, target_size in (("dense", None), ("smh", manifest.num_weights // 10)):
     method = methods.create(name, manifest, target_size=target_size)
     state, step = steps.initial_state_and_step(model, method, 8)
-    lowered = step.lower(parallel.replicate(state), batch)
+    lowered = step.lower(parallel.backend().replicate(state), batch)
     compiled = lowered.compile()
     gradient = jax.eval_shape(jax.grad(lambda v: sum(
         x.sum() for x in jax.tree.leaves(method.materialize(v)))), state.variables)

@@ -56,9 +56,9 @@ def step_once(seed=0, **options):
         train_step, model=model, method=method, optimizer=optimizer, config=config, seed=0
     )
     arguments = (state, batch) if teacher is None else (state, batch, teacher)
-    mapped = parallel.map_replicas(functools.partial(step, **options), donate_state=False)
-    new, _ = mapped(*map(parallel.replicate, arguments))
-    new = parallel.first_replica(new)
+    mapped = parallel.backend().map_replicas(functools.partial(step, **options), donate_state=False)
+    new, _ = mapped(*map(parallel.backend().replicate, arguments))
+    new = parallel.backend().first_replica(new)
     gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.variables, new.variables)
     return model, method, state, batch, gradient
 
@@ -148,8 +148,9 @@ def test_evaluation_rounds_too(untaught):
 
     def loss(state, precision):
         mapped = evaluation.mapped_eval_step(model, methods.rounded(method, precision))
-        measured = mapped(parallel.replicate(state.evaluated()), parallel.replicate(batch))
-        return float(parallel.first_replica(measured).compute()["loss"])
+        backend = parallel.backend()
+        measured = mapped(*map(backend.replicate, (state.evaluated(), batch)))
+        return float(backend.first_replica(measured).compute()["loss"])
 
     pools = jax.tree.map(lambda x: round_to(x, "int4"), state.variables["pools"])
     rounded = state.replace(variables={**state.variables, "pools": pools})

@@ -459,8 +459,8 @@ def test_two_steps(name, method_name, dtype):
         config, optim.learning_rate(config, batch_size=4, steps_per_epoch=1, num_steps=4)
     )
     state = first = step.init_state(model, method, optimizer, (1, 32, 32, 3), seed=0)
-    state = parallel.replicate(state)
-    train_step = parallel.map_replicas(
+    state = parallel.backend().replicate(state)
+    train_step = parallel.backend().map_replicas(
         functools.partial(
             step.train_step,
             model=model,
@@ -479,7 +479,7 @@ def test_two_steps(name, method_name, dtype):
     }
     for _ in range(2):
         state, _ = train_step(state, batch)
-    last = parallel.first_replica(state)
+    last = parallel.backend().first_replica(state)
     assert last.step == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
     # Variables of every group and the statistics have moved, but what is behind a batch-norm scale

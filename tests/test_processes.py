@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import json
 import signal
@@ -103,7 +104,8 @@ def seen(folder, name, process):
 def scenario(digits_dir, start_python, tmp_path_factory):
     """One undisturbed process with four devices, and two with two, one of which is killed.
 
-    The pair is started again. All pass once through the data, and a little further.
+    The pair is started again, under the other backend. All pass once through the data, and a little
+    further.
     """
     folder = tmp_path_factory.mktemp("processes")
     config = digits_config(
@@ -124,7 +126,9 @@ def scenario(digits_dir, start_python, tmp_path_factory):
     (folder / "pair.go").touch()
     killed = finish(pair)
     saved = saved_steps(folder / "pair")[-1]
-    pair = launch(num_processes=2, devices=2, name="pair")
+    parallel = dataclasses.replace(config.parallel, backend="shard_map")
+    resumed = dataclasses.replace(config, parallel=parallel)
+    pair = start(start_python, resumed, folder, num_processes=2, devices=2, name="pair")
     codes, ends = finish(pair)
     assert codes == [0, 0], ends[0][1][-4000:] + ends[1][1][-4000:]
     return types.SimpleNamespace(

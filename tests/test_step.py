@@ -1,6 +1,8 @@
 """Training steps: microbatches, averages and batch norm over devices, against each other."""
 
+import collections
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -89,37 +91,47 @@ def batches(num_steps):
         yield {"image": images.astype(np.float32), "label": generator.integers(5, size=IMAGES[0])}
 
 
-def run(variant, num_steps=3):
-    """The state and the metrics after some steps."""
+def run(variant, backend, num_steps=3):
+    """The state, of every replica, and the metrics after some steps."""
     num_devices, parts, batch_norm, groups, dropout_rate = VARIANTS[variant]
     state, static = state_and_static(batch_norm, groups, dropout_rate, parts)
 
     def step(state, batch):
         return train_step(state, batch, **static)
 
-    mapped = parallel.map_replicas(
+    mapped = parallel.backend(backend).map_replicas(
         step, donate_state=False, devices=jax.local_devices()[:num_devices]
     )
-    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_devices, *x.shape)), state)
+    leading = backend == "pmap"
+    if leading:
+        state = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_devices, *x.shape)), state)
     measured = []
     for batch in batches(num_steps):
-        parted = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
-        state, found = mapped(state, parted)
-        found = jax.tree.map(lambda x: x[0], jax.device_get(found))
+        if leading:
+            batch = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+        state, found = mapped(state, batch)
+        found = parallel.backend(backend).first_replica(found)
         measured.append([found.compute()[name] for name in ("loss", "accuracy", "grad_norm")])
-    return jax.device_get(state), measured
+    replicas = [
+        jax.tree.map(lambda x, i=i: np.squeeze(x.addressable_data(i), 0 if leading else ()), state)
+        for i in range(num_devices)
+    ]
+    return replicas, measured
 
 
 def leaves_of_all_variants():
     """Every variant's final leaves, by variant and name; the replicas must be one."""
     found = {}
-    for variant in VARIANTS:
-        state, measured = run(variant)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    for variant, backend in itertools.product(VARIANTS, ("pmap", "shard_map")):
+        if backend == "shard_map" and VARIANTS[variant][0] == 1:
+            continue
+        (first, *others), measured = run(variant, backend)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(first):
             if jnp.issubdtype(leaf.dtype, jnp.floating):
-                assert np.all(leaf == leaf[:1]), (variant, path)
-                found[f"{variant}|{jax.tree_util.keystr(path)}"] = leaf[0]
-        found[f"{variant}|metrics"] = np.array(measured)
+                found[f"{variant}|{backend}|{jax.tree_util.keystr(path)}"] = leaf
+        for other in others:
+            jax.tree.map(np.testing.assert_array_equal, first, other)
+        found[f"{variant}|{backend}|metrics"] = np.array(measured)
     return found
 
 
@@ -133,11 +145,11 @@ def variants(run_python, tmp_path_factory):
         f"np.savez({str(path)!r}, **test_step.leaves_of_all_variants())\n"
     )
     run_python("-c", code, devices=DEVICES)
-    found = {variant: {} for variant in VARIANTS}
+    found = collections.defaultdict(dict)
     with np.load(path) as content:
         for key, leaf in content.items():
-            variant, _, name = key.partition("|")
-            found[variant][name] = leaf
+            variant, backend, name = key.split("|")
+            found[variant if backend == "pmap" else f"{variant}, {backend}"][name] = leaf
     return found
 
 
@@ -160,6 +172,11 @@ def distance(one, other):
         # Statistics are those of all examples together, or of each group's.
         ("synced: four devices", "local: one device"),
         ("grouped: four devices", "local: two devices"),
+        # Whichever backend maps the step.
+        ("four devices", "four devices, shard_map"),
+        ("two devices, two parts", "two devices, two parts, shard_map"),
+        ("synced: four devices", "synced: four devices, shard_map"),
+        ("grouped: four devices", "grouped: four devices, shard_map"),
     ],
 )
 def test_the_same(one, other, variants):
@@ -189,13 +206,13 @@ def steps(num_steps, **fields):
     def step(state, batch):
         return train_step(state, batch, **static)
 
-    mapped = parallel.map_replicas(step, donate_state=True)
-    state = parallel.replicate(state)
-    states = [parallel.first_replica(state)]
-    for batch in parallel.to_devices(batches(num_steps)):
+    mapped = parallel.backend().map_replicas(step, donate_state=True)
+    state = parallel.backend().replicate(state)
+    states = [parallel.backend().first_replica(state)]
+    for batch in parallel.backend().to_devices(batches(num_steps)):
         before = state
         state, _ = mapped(state, batch)
-        states.append(parallel.first_replica(state))
+        states.append(parallel.backend().first_replica(state))
         # All of the memory is given on, the averages' too.
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     return states, static
@@ -230,7 +247,7 @@ def test_a_run_without_averages_has_none():
 
 def test_evaluation_takes_the_averages():
     states, static = steps(4)
-    batch = next(iter(parallel.to_devices(batches(1))))
+    batch = next(iter(parallel.backend().to_devices(batches(1))))
     batch |= {"mask": jnp.ones(batch["label"].shape)}
 
     def loss(state):
@@ -239,8 +256,9 @@ def test_evaluation_takes_the_averages():
                 state.evaluated(), batch, model=static["model"], method=static["method"]
             )
 
-        mapped = parallel.map_replicas(step, donate_state=False)
-        measured = parallel.first_replica(mapped(parallel.replicate(state), batch))
+        backend = parallel.backend()
+        mapped = backend.map_replicas(step, donate_state=False)
+        measured = backend.first_replica(mapped(backend.replicate(state), batch))
         return float(measured.compute()["loss"])
 
     state = states[-1]

@@ -266,13 +266,14 @@ def test_evaluation_counts_exactly_the_examples_that_are_there():
     correct = np.array([[1, 0, 1, 1], [0, 1, 1, 1]], np.float32)
     loss = np.array([[1, 2, 3, 4], [5, 100, 100, 100]], np.float32)
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], np.float32)
-    mapped = parallel.map_replicas(step, donate_state=False)
+    backend = parallel.backend()
+    mapped = backend.map_replicas(step, donate_state=False)
     batches = [
         {"correct": c, "loss": x, "mask": m} for c, x, m in zip(correct, loss, mask, strict=True)
     ]
     total = None
-    for batch in parallel.to_devices(batches):
-        one = parallel.first_replica(mapped(parallel.replicate(np.zeros(())), batch))
+    for batch in backend.to_devices(batches):
+        one = backend.first_replica(mapped(backend.replicate(np.zeros(())), batch))
         total = one if total is None else total.merge(one)
     values = total.compute()
     assert float(values["accuracy"]) == pytest.approx(3 / 5)
@@ -293,10 +294,11 @@ def test_the_evaluation_does_not_depend_on_its_batch(eval_batch_size, whole, dig
         state, _ = checkpoints.restore(program.init_state())
     again = evaluation.evaluate(
         program.eval_step,
-        parallel.replicate(state),
+        parallel.backend().replicate(state),
         split=data.load(run.dataset, config.data.eval_split, digits_dir),
         dataset=run.dataset,
         config=config.data,
+        backend=program.backend,
     )
     assert again["examples"] == 360
     assert again["accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-9)
@@ -443,7 +445,7 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.events = []
-        for_run, first_replica = Program.for_run, parallel.first_replica
+        for_run, first_replica = Program.for_run, parallel.Pmap.first_replica
 
         def recorded(*args, **options):
             program = for_run(*args, **options)
@@ -455,13 +457,13 @@ class Recorder:
 
             return dataclasses.replace(program, train_step=train_step)
 
-        def fetched(tree):
+        def fetched(backend, tree):
             if isinstance(tree, metrics.Training):
                 self.events.append("read")
-            return first_replica(tree)
+            return first_replica(backend, tree)
 
         monkeypatch.setattr(Program, "for_run", recorded)
-        monkeypatch.setattr(parallel, "first_replica", fetched)
+        monkeypatch.setattr(parallel.Pmap, "first_replica", fetched)
 
     def ahead(self):
         """After each dispatch, how many steps were dispatched whose metrics had not been read."""

@@ -16,6 +16,7 @@ _CHANGEABLE = (
     "data.data_dir",
     "data.eval_batch_size",
     "data.skip_corrupt",
+    "parallel.backend",
 )
 # Under these every step's rate follows from the number of all steps.
 _SCHEDULES_OVER_ALL_STEPS = ("cosine", "one_cycle")

@@ -254,12 +254,27 @@ class PullConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How a step runs on many devices.
+
+    Attributes:
+        backend: 'pmap' is `jax.pmap`; 'shard_map' is `jax.jit` of `jax.shard_map` over a mesh. They
+            compute the same.
+    """
+
+    backend: str = "pmap"
+
+    def __post_init__(self) -> None:
+        check_choice("parallel.backend", self.backend, ("pmap", "shard_map"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run.
 
     Attributes:
         model, method, data, optimizer: see there.
-        distillation, pull: see there.
+        distillation, pull, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
         pool_precision: 'float32', 'bfloat16', 'int8', 'int4', 'int3', 'int2', 'ternary' or
@@ -286,6 +301,7 @@ class Config:
     optimizer: OptimizerConfig
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     pull: PullConfig = dataclasses.field(default_factory=PullConfig)
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
     init_from: str | None = None
     pool_precision: str = "float32"
     rate_weight: float = 0.0

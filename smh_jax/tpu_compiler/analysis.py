@@ -198,15 +198,17 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     )
     per_core = config.data.batch_size // cores
     image = (per_core, *run.dataset.image_shape)
+    batch = {
+        "image": jax.ShapeDtypeStruct(image, config.data.image_dtype),
+        "label": jax.ShapeDtypeStruct((per_core,), jnp.int32),
+    }
+    state = jax.eval_shape(program.init_state)
     arguments = [
-        jax.eval_shape(program.init_state),
-        {
-            "image": jax.ShapeDtypeStruct(image, config.data.image_dtype),
-            "label": jax.ShapeDtypeStruct((per_core,), jnp.int32),
-        },
-        *([] if teacher is None else [teacher.collections]),
+        program.backend.abstract(state, cores, split=False),
+        program.backend.abstract(batch, cores, split=True),
     ]
-    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct((cores, *x.shape), x.dtype), arguments)
+    if teacher is not None:
+        arguments.append(program.backend.abstract(teacher.collections, cores, split=False))
     facts = {
         "topology": to.name,
         "cores": cores,

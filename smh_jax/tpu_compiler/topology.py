@@ -77,7 +77,7 @@ def find(name: str) -> Topology:
 def _memory_bytes(devices: list[jax.Device]) -> int:
     """Asks for more than there is: the refusal names the limit."""
     too_many = 2**18
-    mapped = parallel.map_replicas(lambda x: x + x.T, donate_state=False, devices=devices)
+    mapped = parallel.backend().map_replicas(lambda x: x + x.T, donate_state=False, devices=devices)
     argument = jax.ShapeDtypeStruct((len(devices), too_many, too_many), jnp.float32)
     try:
         mapped.lower(argument).compile()

@@ -30,6 +30,7 @@ def evaluate(
     split: Split,
     dataset: data.DatasetInfo,
     config: DataConfig,
+    backend: parallel.Backend,
 ) -> dict[str, float]:
     """Mean `loss` in nats, `accuracy` and number of `examples` of a split, each counted once.
 
@@ -39,6 +40,7 @@ def evaluate(
         split: the examples.
         dataset: that the split is of.
         config: batch size and dtype of the images.
+        backend: that mapped the step and replicated the state.
     """
     devices = jax.device_count()
     batches = data.eval_batches(
@@ -53,11 +55,11 @@ def evaluate(
     )
     pending: collections.deque[metrics.Evaluation] = collections.deque()
     measured = []
-    for batch in parallel.to_devices(batches):
+    for batch in backend.to_devices(batches):
         pending.append(mapped_step(replicated, batch))
         if len(pending) > STEPS_AHEAD:
-            measured.append(parallel.first_replica(pending.popleft()))
-    measured += map(parallel.first_replica, pending)
+            measured.append(backend.first_replica(pending.popleft()))
+    measured += map(backend.first_replica, pending)
     return metrics.mean(measured) | {"examples": sum(float(m.accuracy.count) for m in measured)}
 
 
@@ -65,7 +67,7 @@ def evaluate(
 def mapped_eval_step(model: nn.Module, method: Method) -> Callable[[Any, Any], metrics.Evaluation]:
     """The compiled `eval_step` of a model; compiled once for all variables of its method."""
     step = functools.partial(eval_step, model=model, method=method)
-    return parallel.map_replicas(step, donate_state=False)
+    return parallel.backend().map_replicas(step, donate_state=False)
 
 
 def evaluate_variables(
@@ -78,5 +80,6 @@ def evaluate_variables(
     """`evaluate` of variables, such as an artifact's, on the evaluation split of a dataset."""
     dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
     split = data.load(dataset, config.eval_split, config.data_dir)
-    replicated = parallel.replicate((variables, model_state))
-    return evaluate(mapped_eval_step(model, method), replicated, split, dataset, config)
+    backend = parallel.backend()
+    replicated = backend.replicate((variables, model_state))
+    return evaluate(mapped_eval_step(model, method), replicated, split, dataset, config, backend)

@@ -20,7 +20,7 @@ import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
 from smh_jax.methods import Rounded
-from smh_jax.training import evaluation, parallel, processes, pull, rows, trained
+from smh_jax.training import evaluation, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.monitor import Monitor
@@ -60,6 +60,7 @@ def train_and_evaluate(
     teacher = load_teacher(config.distillation, run)
     distillation = None if teacher is None else teacher.distillation
     program = Program.for_run(run, train_split.num_examples, distillation=distillation)
+    backend = program.backend
     with (
         folder.locked() if jax.process_index() == 0 else contextlib.nullcontext(),
         Checkpoints(folder.path, config.keep_checkpoints) as checkpoints,
@@ -79,12 +80,13 @@ def train_and_evaluate(
             split=eval_split,
             dataset=run.dataset,
             config=config.data,
+            backend=backend,
         )
-        batches = _train_batches(run, train_split, first_step, program.num_steps)
+        batches = _train_batches(program, run, train_split, first_step)
         eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
-        state = parallel.replicate(state)
+        state = backend.replicate(state)
         # The teacher's weights stay on the devices.
-        teachers = () if teacher is None else (parallel.replicate(teacher.collections),)
+        teachers = () if teacher is None else (backend.replicate(teacher.collections),)
         measured: dict[str, float] = {}
         logging.info("compiling the training step")
         for step, batch in enumerate(batches, start=first_step + 1):
@@ -98,10 +100,10 @@ def train_and_evaluate(
             # Only the first step, which is compiled, and whoever wants the state wait for it.
             monitor.read(wait=save or evaluate_now or step == first_step + 1)
             if save:
-                host_state = checkpoints.check_finite(parallel.first_replica(state))
+                host_state = checkpoints.check_finite(backend.first_replica(state))
             if evaluate_now:
                 measured = evaluate(state)
-                monitor.write_evaluation(step, measured, _pool_bytes(run, state))
+                monitor.write_evaluation(step, measured, _pool_bytes(program, run, state))
             monitor.flush()
             if save:
                 checkpoints.save(host_state, _progress(monitor, run))
@@ -114,7 +116,7 @@ def train_and_evaluate(
                 return None
         checkpoints.wait()
         measured = measured or evaluate(state)
-        result = _result(run, program, measured, monitor) | _pool_bytes(run, state)
+        result = _result(run, program, measured, monitor) | _pool_bytes(program, run, state)
         if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
@@ -198,11 +200,11 @@ def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
     return {**monitor.progress(), "microbatches": _num_microbatches(run)}
 
 
-def _pool_bytes(run: Run, state: TrainState) -> dict[str, float]:
+def _pool_bytes(program: Program, run: Run, state: TrainState) -> dict[str, float]:
     """What an entropy coder needs for the pools; {} in a run that is not trained for one."""
     if not isinstance(run.method, Rounded) or not run.method.is_coded:
         return {}
-    variables, _ = parallel.first_replica(state).evaluated()
+    variables, _ = program.backend.first_replica(state).evaluated()
     return {"pool_bytes": round(float(jax.jit(run.method.coded_bits)(variables)) / 8)}
 
 
@@ -233,13 +235,14 @@ def _monitor(
     logging.info("%s on %s: %r", run.config.model.name, run.dataset.name, run.method)
     # All at once, since a computation between steps would wait for them.
     rates = jax.device_get(jax.jit(jax.vmap(program.learning_rate))(jnp.arange(program.num_steps)))
-    return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress)
+    first_replica = program.backend.first_replica
+    return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress, first_replica)
 
 
-def _train_batches(run: Run, split: evaluation.Split, first_step: int, last_step: int) -> Any:
-    """The batches of a range of steps, on the devices."""
+def _train_batches(program: Program, run: Run, split: evaluation.Split, first_step: int) -> Any:
+    """The batches of all steps after the first ones, on the devices."""
     config = run.config.data
-    return parallel.to_devices(
+    return program.backend.to_devices(
         data.train_batches(
             split,
             run.dataset.normalization,
@@ -249,7 +252,7 @@ def _train_batches(run: Run, split: evaluation.Split, first_step: int, last_step
             ),
             seed=run.config.seed,
             first_step=first_step,
-            last_step=last_step,
+            last_step=program.num_steps,
             host=jax.process_index(),
             num_hosts=jax.process_count(),
             dtype=config.image_dtype,

@@ -3,7 +3,7 @@
 import collections
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from clu import metric_writers
 from clu import metrics as clu_metrics
 
 from smh_jax.config.errors import DivergedError
-from smh_jax.training import metrics, parallel
+from smh_jax.training import metrics
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.evaluation import STEPS_AHEAD
 
@@ -31,6 +31,7 @@ class Monitor:
         learning_rates: np.ndarray,
         log_every_steps: int,
         progress: Mapping[str, Any],
+        first_replica: Callable[[metrics.Training], metrics.Training],
     ) -> None:
         """Logs to `writer` every `log_every_steps`, and the last of all steps.
 
@@ -40,7 +41,9 @@ class Monitor:
             learning_rates: of all steps [steps].
             log_every_steps: over so many steps training metrics are averaged.
             progress: of an earlier process of the run; see `progress`. {} for a new run.
+            first_replica: brings the metrics of a step to the host.
         """
+        self._first_replica = first_replica
         self._writer = writer
         self._checkpoints = checkpoints
         self._learning_rates = learning_rates
@@ -63,7 +66,7 @@ class Monitor:
         """
         while len(self._pending) > (0 if wait else STEPS_AHEAD):
             step, measured = self._pending.popleft()
-            collection = parallel.first_replica(measured)
+            collection = self._first_replica(measured)
             self._check_finite(step, collection)
             self.stopwatch.count_step()
             self._unlogged = self._unlogged.merge(collection)

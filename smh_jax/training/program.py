@@ -22,6 +22,7 @@ class Program:
         steps_per_epoch: may be fractional: the stream of examples has no border between epochs.
         learning_rate: by step.
         init_state: makes the state before the first step, unreplicated.
+        backend: how the steps run on all devices.
         train_step: of a replicated state, whose memory it takes, a batch and, in a run with a
             teacher, the replicated collections of the teacher's model.
         eval_step: of a replicated state and a batch with a mask.
@@ -31,6 +32,7 @@ class Program:
     steps_per_epoch: float
     learning_rate: optax.Schedule
     init_state: Callable[[], TrainState]
+    backend: parallel.Backend
     train_step: Callable[..., tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
 
@@ -72,6 +74,8 @@ class Program:
             distillation=distillation,
         )
 
+        backend = parallel.backend(config.parallel.backend)
+
         def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
             return eval_step(state.evaluated(), batch, model=model, method=method)
 
@@ -88,6 +92,7 @@ class Program:
                 seed=config.seed,
                 ema=config.optimizer.ema_decay is not None,
             ),
-            train_step=parallel.map_replicas(step, donate_state=True, devices=devices),
-            eval_step=parallel.map_replicas(eval_state, donate_state=False, devices=devices),
+            backend=backend,
+            train_step=backend.map_replicas(step, donate_state=True, devices=devices),
+            eval_step=backend.map_replicas(eval_state, donate_state=False, devices=devices),
         )
