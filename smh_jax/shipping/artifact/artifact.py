@@ -80,6 +80,17 @@ class Artifact:
     accuracy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        model = "unknown model"
+        if isinstance(self.model, ModelSpec):
+            model = self.model.name
+        elif self.model is not None:
+            model = type(self.model.module).__name__
+        measured = ""
+        if "accuracy" in self.accuracy:
+            measured = f", {self.accuracy['accuracy']:.2%} of {self.accuracy['split']}"
+        return f"Artifact({model}, {self.method!r}, {self.precision}{measured})"
+
     @classmethod
     def of(cls, compressed: Any, collections: Mapping[str, Any] | None = None) -> "Artifact":
         """A trained model of your own.
