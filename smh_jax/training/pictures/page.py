@@ -1,0 +1,171 @@
+"""One HTML file: text, tables that sort and plots that zoom; it loads nothing from anywhere."""
+
+import html
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from smh_jax.training.pictures.panels import Matrix, Panel, Picture
+from smh_jax.training.pictures.report import Section, Table
+
+# What plotly calls matplotlib's markers and color maps.
+_SYMBOLS = {
+    "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down",
+    "P": "cross", "*": "star", "X": "x",
+}  # fmt: skip
+_COLORS = {"viridis": "Viridis", "RdBu_r": "RdBu_r"}
+# A larger matrix is drawn by every second, third, ... of its rows and columns.
+_MAX_SIDE = 800
+# The browser itself refuses whatever is not in the file.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"  # noqa: E501
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem }
+h1, h2 { line-height: 1.2 } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: 13px }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
+.text { text-align: left; white-space: normal } th { cursor: pointer; user-select: none }
+th[aria-sort=ascending]::after { content: " ▲" } th[aria-sort=descending]::after { content: " ▼" }
+code { background: #f3f3f3; padding: 0 .2em }
+"""  # noqa: E501
+# Numbers are compared as numbers, '7,498' and '88.1 ± 0.2' among them; what is empty comes last.
+_SORT = """
+for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => {
+  const up = head.ariaSort !== "ascending", body = head.closest("table").tBodies[0];
+  for (const other of head.parentNode.cells) other.ariaSort = null;
+  head.ariaSort = up ? "ascending" : "descending";
+  const text = (row) => row.cells[head.cellIndex].textContent.trim();
+  const number = (row) => Number.parseFloat(text(row).replaceAll(",", ""));
+  const rows = [...body.rows], filled = rows.filter(text);
+  const numbers = filled.every((row) => !Number.isNaN(number(row)));
+  filled.sort((a, b) => (numbers ? number(a) - number(b) : text(a).localeCompare(text(b))) * (up ? 1 : -1));
+  body.append(...filled, ...rows.filter((row) => !text(row)));
+});
+"""  # noqa: E501
+
+
+def encode(title: str, sections: Sequence[Section]) -> str:
+    """The whole file."""
+    body = [f"<h1>{html.escape(title)}</h1>"]
+    number = 0
+    for section in sections:
+        body += [f"<h2>{_inline(section.title)}</h2>"] if section.title else []
+        body += [f"<p>{_inline(section.text)}</p>"] if section.text else []
+        if section.items:
+            body.append("<ul>" + "".join(f"<li>{_inline(i)}</li>" for i in section.items) + "</ul>")
+        for picture in section.pictures:
+            body.append(_figure(picture, f"picture{number}"))
+            number += 1
+        body += [_table(section.table)] if section.table else []
+    # Plotly's own library comes once, however many pictures there are.
+    library = f"<script>{get_plotlyjs()}</script>" if number else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{library}</head><body>\n"
+        + "\n".join(body)
+        + f"\n<script>{_SORT}</script></body></html>\n"
+    )
+
+
+def _inline(text: str) -> str:
+    """Markdown's bold, code and links."""
+    text = html.escape(text, quote=False)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", text)
+    return re.sub(r"\[([^\]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', text)
+
+
+def _table(table: Table) -> str:
+    def row(tag: str, cells: Sequence[str]) -> str:
+        marks = (' class="text"' if index in table.text else "" for index in range(len(cells)))
+        pairs = zip(marks, cells, strict=True)
+        return "<tr>" + "".join(f"<{tag}{m}>{_inline(c)}</{tag}>" for m, c in pairs) + "</tr>"
+
+    body = "".join(row("td", cells) for cells in table.rows)
+    return f"<table><thead>{row('th', table.headings)}</thead><tbody>{body}</tbody></table>"
+
+
+def _figure(picture: Picture, name: str) -> str:
+    plot = _matrix(picture) if isinstance(picture, Matrix) else _panel(picture)
+    plot.update_layout(
+        template="simple_white", title={"text": html.escape(picture.title), "font": {"size": 15}},
+        margin={"l": 60, "r": 20, "t": 45, "b": 50}, hovermode="closest",
+    )  # fmt: skip
+    drawn = plot.to_html(
+        full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=name,
+        config={"displaylogo": False, "responsive": True, "scrollZoom": False},
+    )  # fmt: skip
+    return f"<figure>{drawn}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+
+
+def _panel(panel: Panel) -> go.Figure:
+    listed = bool(panel.categories)
+    # Values lie along y, in a list along x.
+    values, places = ("x", "y") if listed else ("y", "x")
+    plot = go.Figure()
+    for index, series in enumerate(panel.series):
+        errors = [point.error or 0.0 for point in series.points]
+        bars = {"type": "data", "array": errors, "visible": any(errors), "thickness": 1}
+        plot.add_scatter(
+            **{values: [point.y for point in series.points], places: panel.positions(index)},
+            **{f"error_{values}": bars},
+            mode="+".join(filter(None, ("lines" * bool(series.line), "markers" * bool(series.marker)))),
+            name=html.escape(series.name), showlegend=bool(series.name) and len(panel.series) > 1,
+            line={"color": series.color, "dash": "dash" if series.line == "dashed" else "solid"},
+            marker={
+                "symbol": _SYMBOLS.get(series.marker, "circle") + "-open" * (not series.filled),
+                "size": 8,
+            },
+            text=[html.escape(point.text or series.name) for point in series.points],
+            customdata=[[point.x, point.y] for point in series.points],
+            hovertemplate="%{text}<br>" + ("" if listed else f"{html.escape(panel.x_label)}: %{{customdata[0]:,}}<br>")
+            + f"{html.escape(panel.y_label)}: %{{customdata[1]:.4~g}}<extra></extra>",
+        )  # fmt: skip
+    for level in panel.levels:
+        line = {"color": level.color, "dash": "dash", "width": 1}
+        text = {"annotation_text": html.escape(level.name)} if level.name else {}
+        (plot.add_vline if listed else plot.add_hline)(level.y, line=line, **text)
+    plot.update_layout({
+        f"{places}axis": {"title": {"text": html.escape(panel.x_label)}, "showgrid": not listed},
+        f"{values}axis": {
+            "title": {"text": html.escape(panel.y_label)}, "showgrid": True,
+            "rangemode": "tozero" if panel.from_zero else "normal",
+        },
+    })
+    if listed:
+        ticks = {"tickvals": list(range(len(panel.categories))), "ticktext": panel.categories}
+        plot.update_yaxes(autorange="reversed", automargin=True, **ticks)
+        plot.update_layout(height=160 + 34 * len(panel.categories))
+    else:
+        positions, texts = zip(*panel.ticks, strict=True) if panel.ticks else (None, None)
+        plot.update_xaxes(
+            type="log" if panel.log_x else "linear", tickvals=positions, ticktext=texts
+        )
+    return plot
+
+
+def _matrix(matrix: Matrix) -> go.Figure:
+    rows, columns = matrix.values.shape
+    every = -(-max(rows, columns) // _MAX_SIDE)
+    low, high = matrix.limits
+    plot = go.Figure(
+        go.Heatmap(
+            z=matrix.values[::every, ::every].astype(np.float32), x0=every / 2, y0=every / 2,
+            dx=every, dy=every, zmin=low, zmax=high, colorscale=_COLORS[matrix.colors],
+            showscale=bool(matrix.bar), hovertemplate="row %{y}, column %{x}: %{z:.3g}<extra></extra>",
+        )
+    )  # fmt: skip
+    for name, corners in matrix.regions:
+        xs, ys = zip(*corners, corners[0], strict=True)
+        plot.add_scatter(
+            x=xs, y=ys, mode="lines", line={"color": "black", "width": 0.6}, showlegend=False,
+            text=html.escape(name), hoverinfo="text" if name else "skip",
+        )  # fmt: skip
+    plot.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain")
+    plot.update_xaxes(constrain="domain")
+    plot.update_layout(height=620)
+    return plot
