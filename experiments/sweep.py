@@ -74,7 +74,7 @@ def load(path: str) -> Experiment:
     name = pathlib.Path(path).stem
     title = content.get("title", name)
     question = content.get("question", f"What do {', '.join(settings[0])} change?")
-    return Experiment(name, "sweep", title, question, rows, plot="bars")
+    return Experiment(name, "sweep", title, question, rows, plot="dots")
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

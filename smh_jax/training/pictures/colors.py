@@ -8,12 +8,11 @@ import re
 # By the name that a picture shows, in small letters.
 COLORS = {
     **dict.fromkeys(("uncompressed", "dense"), "#000000"),
-    **dict.fromkeys(("smh", "smh 10%", "learnable", "all weights", "from scratch"), "#0072b2"),
+    **dict.fromkeys(("smh", "smh 10%", "learnable scales", "all weights", "from scratch"), "#0072b2"),
     **dict.fromkeys(("smh 25%", "kronecker"), "#003a5c"),
-    **dict.fromkeys(("fixed scale", "fixed"), "#d55e00"),
     **dict.fromkeys(("4 blocks", "smh at 25%"), "#6baed6"),
     "smh, convolutions only, kronecker": "#003a5c",
-    "smh, fixed scale": "#6baed6",
+    **dict.fromkeys(("smh, fixed scale", "fixed scales"), "#6baed6"),
     "smh, kronecker": "#003a5c",
     "smh, 4 blocks": "#6baed6",
     "convolutions only": "#e69f00",

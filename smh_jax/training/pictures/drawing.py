@@ -19,7 +19,9 @@ _STYLE = {
 }  # fmt: skip
 _DASHES = {"solid": "-", "dashed": "--", "": ""}
 # Inches, and characters of a caption in one.
-_WIDTH, _HEIGHT, _CHARACTERS = 6.8, 3.4, 16
+_WIDTH, _HEIGHT, _CHARACTERS = 6.8, 3.4, 17.5
+# Characters of a line of a category's name.
+_NAME = 46
 # A region is named that is at least this share of the matrix high.
 _NAMED = 1 / 30
 
@@ -50,7 +52,7 @@ def _height(picture: Picture) -> float:
     """Inches."""
     if isinstance(picture, Matrix):
         return 4.6
-    lines = sum(max(1, math.ceil(len(name) / 42)) for name in picture.categories)
+    lines = sum(max(1, math.ceil(len(name) / _NAME)) for name in picture.categories)
     rows = max(len(picture.categories) * (len(picture.series) if picture.dodge else 1), lines)
     return max(_HEIGHT if not rows else 2.0, 1.3 + 0.2 * rows, 0.8 + 0.17 * len(picture.series))
 
@@ -83,7 +85,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
             elinewidth=1, mfc=None if series.filled else "white", label=series.name or None,
         )  # fmt: skip
     if listed:
-        names = [textwrap.fill(name, 42) for name in panel.categories]
+        names = [textwrap.fill(name, _NAME) for name in panel.categories]
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")

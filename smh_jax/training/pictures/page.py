@@ -122,7 +122,7 @@ def _panel(panel: Panel) -> go.Figure:
             },
             text=[html.escape(point.text or series.name) for point in series.points],
             customdata=[[point.x, point.y] for point in series.points],
-            hovertemplate="%{text}<br>" + ("" if listed else f"{html.escape(panel.x_label)}: %{{customdata[0]:,}}<br>")
+            hovertemplate="%{text}<br>" + ("" if listed or panel.dodge else f"{html.escape(panel.x_label)}: %{{customdata[0]:,}}<br>")
             + f"{html.escape(panel.y_label)}: %{{customdata[1]:.4~g}}<extra></extra>",
         )  # fmt: skip
     for level in panel.levels:

@@ -8,8 +8,6 @@ import numpy as np
 
 # Large and small ones that a number is written in.
 _UNITS = ((1e6, "M"), (1e3, "k"), (1.0, ""))
-# More ticks than this at the values themselves are hard to read.
-_MAX_TICKS = 6
 _CLOSE = 1.3
 
 
@@ -133,19 +131,31 @@ def by_factors(values: Iterable[float]) -> bool:
     return len(pairs) == 1 or max(ratios) / min(ratios) < max(gaps) / min(gaps)
 
 
-def log_ticks(values: Iterable[float]) -> tuple[tuple[float, str], ...]:
-    """The values themselves where they are few and apart, else 1, 2 and 5 of each power of ten."""
+def near_values(values: Iterable[float]) -> list[float]:
+    """The largest of each group of values that are nearly equal, such as sizes below a target."""
     ticks: list[float] = []
+    first = 0.0
     for value in sorted(values):
-        # Of sizes that are nearly equal the largest is the target.
-        if ticks and value < _CLOSE * ticks[-1]:
+        if ticks and value < _CLOSE * first:
             ticks[-1] = value
         else:
             ticks.append(value)
-    if len(ticks) > _MAX_TICKS:
-        low, high = ticks[0], ticks[-1]
+            first = value
+    return ticks
+
+
+def log_ticks(values: Iterable[float], at_values: bool = True) -> tuple[tuple[float, str], ...]:
+    """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten.
+
+    With `at_values` the values themselves instead, where they are few and apart.
+    """
+    ticks = near_values(values)
+    low, high = ticks[0], ticks[-1]
+    # A tenth of the axis is what a text needs.
+    room = (high / low) ** 0.1
+    if not at_values or any(b < room * a for a, b in zip(ticks, ticks[1:], strict=False)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        # Both ends lie within the ticks, or close to them.
         ticks = [d * 10.0**p for p in powers for d in (1, 2, 5)]
+        # Both ends lie within the ticks, or close to them.
         ticks = [tick for tick in ticks if low / _CLOSE < tick < high * _CLOSE]
     return tuple((tick, plain(tick)) for tick in ticks)
