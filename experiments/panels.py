@@ -138,10 +138,14 @@ def _lines(view: View, title: str, measure: str, trained: Records, _: Records) -
         if view.kind == "frontier":
             series = (*series, _frontier(series))
     xs = {point.x for one in series for point in one.points}
+    x_label = _X_LABELS[view.kind]
+    if view.kind == "precisions":
+        names = [name for name, *_ in sorted(trained[0].exports, key=lambda export: export[1])]
+        x_label += f" ({', '.join(names)}, from left to right)"
     return Panel(
         title,
         caption(trained),
-        *(_X_LABELS[view.kind], f"{measure} (%)", series),
+        *(x_label, f"{measure} (%)", series),
         log_x=True,
         ticks=log_ticks(xs, at_values=view.kind == "rates"),
     )
@@ -243,7 +247,7 @@ def _differences(title: str, claims: tuple[Claim, ...], records: Records) -> Pan
     return Panel(
         title,
         f"{_setting(compared)}. Bars: ± 1 standard error of the mean difference over "
-        f"{_seeds(compared)}; less than twice that is within the noise.",
+        f"{_seeds(compared)}; less than twice that counts as noise.",
         "",
         "difference in points",
         tuple(

@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: 
 th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
 .text { text-align: left; white-space: normal } th { cursor: pointer; user-select: none }
 th[aria-sort=ascending]::after { content: " ▲" } th[aria-sort=descending]::after { content: " ▼" }
-code { background: #f3f3f3; padding: 0 .2em }
+code { background: #f3f3f3; padding: 0 .2em } td code { white-space: nowrap }
 """  # noqa: E501
 # Numbers are compared as numbers, '7,498' and '88.1 ± 0.2' among them; what is empty comes last.
 _SORT = """
@@ -57,7 +57,8 @@ def encode(title: str, sections: Sequence[Section]) -> str:
         if section.items:
             body.append("<ul>" + "".join(f"<li>{_inline(i)}</li>" for i in section.items) + "</ul>")
         for picture in section.pictures:
-            body.append(_figure(picture, f"picture{number}"))
+            title = "" if picture.title == section.title else picture.title
+            body.append(_figure(picture, title, f"picture{number}"))
             number += 1
         body += [_table(section.table)] if section.table else []
     # Plotly's own library comes once, however many pictures there are.
@@ -89,10 +90,10 @@ def _table(table: Table) -> str:
     return f"<table><thead>{row('th', table.headings)}</thead><tbody>{body}</tbody></table>"
 
 
-def _figure(picture: Picture, name: str) -> str:
+def _figure(picture: Picture, title: str, name: str) -> str:
     plot = _matrix(picture) if isinstance(picture, Matrix) else _panel(picture)
     plot.update_layout(
-        template="simple_white", title={"text": html.escape(picture.title), "font": {"size": 15}},
+        template="simple_white", title={"text": html.escape(title), "font": {"size": 15}},
         margin={"l": 60, "r": 20, "t": 45, "b": 50}, hovermode="closest",
     )  # fmt: skip
     drawn = plot.to_html(

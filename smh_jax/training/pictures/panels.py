@@ -145,7 +145,7 @@ def near_values(values: Iterable[float]) -> list[float]:
 
 
 def log_ticks(values: Iterable[float], at_values: bool = True) -> tuple[tuple[float, str], ...]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten.
+    """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten, or a few more.
 
     With `at_values` the values themselves instead, where they are few and apart.
     """
@@ -155,7 +155,8 @@ def log_ticks(values: Iterable[float], at_values: bool = True) -> tuple[tuple[fl
     room = (high / low) ** 0.1
     if not at_values or any(b < room * a for a, b in zip(ticks, ticks[1:], strict=False)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [d * 10.0**p for p in powers for d in (1, 2, 5)]
+        digits = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 7)
+        ticks = [d * 10.0**p for p in powers for d in digits]
         # Both ends lie within the ticks, or close to them.
         ticks = [tick for tick in ticks if low / _CLOSE < tick < high * _CLOSE]
     return tuple((tick, plain(tick)) for tick in ticks)
