@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Sequence
 
 from benchmarks.benchmark import Benchmark, Results
-from experiments.tables.kinds import label
 from smh_jax.training.pictures import drawing
 from smh_jax.training.pictures.colors import looks
 from smh_jax.training.pictures.names import model_name
@@ -17,7 +16,7 @@ def save(benchmark: Benchmark, results: Results, path: pathlib.Path, caption: st
         panels = [dots(results, caption, **benchmark.dots)]
     else:
         panels = curves(results, caption, **benchmark.curves)
-    figure = drawing.draw(panels)
+    figure = drawing.draw(panels, benchmark.question)
     for kind in ("png", "svg"):
         path.with_suffix(f".{kind}").write_bytes(drawing.encode(figure, kind))
 
@@ -27,30 +26,34 @@ def _names(results: Results) -> list[str]:
     return list(dict.fromkeys(row["method"] for rows in results.values() for row in rows))
 
 
-def dots(results: Results, caption: str, value: str, title: str, label_: str, line: str) -> Panel:
+def _label(name: str) -> str:
+    return name.replace("smh", "SMH", 1)
+
+
+def dots(results: Results, caption: str, value: str, title: str, label: str, line: str) -> Panel:
     """A row per case and a dot per method; the method `line` is what the others are multiples of.
 
     Args:
         results: what is drawn.
         caption: of what, on which machine.
         value: the rows' key.
-        title, label_: of the panel and its axis.
+        title, label: of the panel and its axis.
         line: name of the method that is drawn as a line.
     """
     names = [name for name in _names(results) if name != line]
     series = []
-    for name, look in zip(names, looks([label(name) for name in names]), strict=True):
+    for name, look in zip(names, looks([_label(name) for name in names]), strict=True):
         points = tuple(
-            Point(place, row[value], text=f"{label(name)}, {case}")
+            Point(place, row[value], text=f"{_label(name)}, {case}")
             for place, (case, rows) in enumerate(results.items())
             for row in rows
             if row["method"] == name and row.get(value) is not None
         )
-        series.append(Series(label(name), points, *look, line=""))
+        series.append(Series(_label(name), points, *look, line=""))
     cases = (rows[0] for rows in results.values())
     places = tuple(f"{model_name(r['model'])}, {plain(r['target_size'])} variables" for r in cases)
     return Panel(
-        title, caption, "", label_, tuple(series), (Level(1.0, line),), categories=places,
+        title, caption, "", label, tuple(series), (Level(1.0, line),), categories=places,
         dodge=True, from_zero=True,
     )  # fmt: skip
 
@@ -83,20 +86,23 @@ def curves(
                 panel = values.setdefault((title.format(**fields), y_label), {})
                 panel.setdefault(row["method"], []).append(Point(row[x], row[key]))
     names = [name for name in _names(results) if name != without]
-    look_of = dict(zip(names, looks([label(name) for name in names]), strict=True))
+    look_of = dict(zip(names, looks([_label(name) for name in names]), strict=True))
     panels = []
     for (title, y_label), panel in values.items():
         series = tuple(
-            Series(label(name), tuple(sorted(points, key=lambda p: p.x)), *look_of[name])
+            Series(_label(name), tuple(sorted(points, key=lambda p: p.x)), *look_of[name])
             for name, points in panel.items()
         )
+        heights = [line or 0.0, *(point.y for points in panel.values() for point in points)]
         # What was measured, in plain numbers, on logarithmic axes too.
         ticks = sorted({round(point.x, 1) for points in panel.values() for point in points})
         panels.append(
             Panel(
                 title, caption, x_label, y_label, series,
-                () if line is None else (Level(line, without or "reference"),), log_x=log,
+                () if line is None else (Level(line, without),), log_x=log, dodge=log,
                 ticks=tuple((tick, f"{tick:g}") for tick in ticks),
+                # Ratios near 1 would not be told apart.
+                from_zero=line is None or min(heights) < max(heights) / 2,
             )
         )  # fmt: skip
     return panels

@@ -8,13 +8,12 @@ import re
 # By the name that a picture shows, in small letters.
 COLORS = {
     **dict.fromkeys(("uncompressed", "dense"), "#000000"),
-    **dict.fromkeys(("smh", "smh 10%", "learnable scales", "all weights", "from scratch"), "#0072b2"),
-    **dict.fromkeys(("smh 25%", "kronecker"), "#003a5c"),
-    **dict.fromkeys(("4 blocks", "smh at 25%"), "#6baed6"),
+    # Of one color, with markers of their own.
+    **dict.fromkeys(("smh", "smh 10%", "smh, 4 blocks", "smh at 25%", "on the fly"), "#0072b2"),
+    **dict.fromkeys(("learnable scales", "all weights"), "#0072b2"),
+    **dict.fromkeys(("smh 25%", "smh, kronecker", "kronecker"), "#003a5c"),
     "smh, convolutions only, kronecker": "#003a5c",
-    **dict.fromkeys(("smh, fixed scale", "fixed scales"), "#6baed6"),
-    "smh, kronecker": "#003a5c",
-    "smh, 4 blocks": "#6baed6",
+    **dict.fromkeys(("smh, fixed scale", "fixed scales"), "#7f7f00"),
     "convolutions only": "#e69f00",
     **dict.fromkeys(("1 hash", "multi_hash"), "#f0c000"),
     "2 hashes": "#e69f00",
@@ -25,6 +24,7 @@ COLORS = {
     "tucker": "#8c564b",
     **dict.fromkeys(("tensor train", "tensor_train"), "#56b4e9"),
     **dict.fromkeys(("tensor ring", "tensor_ring"), "#999999"),
+    "memory copy": "#777777",
 }
 NEUTRAL = "#777777"
 # For what is no method, such as the settings of a sweep.

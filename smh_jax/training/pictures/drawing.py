@@ -26,13 +26,19 @@ _NAME = 46
 _NAMED = 1 / 30
 
 
-def draw(pictures: Sequence[Picture], columns: int = 2) -> Figure:
-    """Draws each picture with its title above and its caption below, in rows of `columns`."""
+def draw(pictures: Sequence[Picture], title: str = "", columns: int = 2) -> Figure:
+    """Draws each picture with its title above and its caption below, in rows of `columns`.
+
+    The title of the whole is left out over a single picture.
+    """
     columns = min(columns, len(pictures))
     rows = [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
     heights = [max(map(_height, row)) for row in rows]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH * columns, sum(heights)), layout="constrained")
+        whole = 0.35 if title and len(pictures) > 1 else 0.0
+        figure = Figure(figsize=(_WIDTH * columns, whole + sum(heights)), layout="constrained")
+        if whole:
+            figure.suptitle(title, x=0.005, ha="left", fontsize=11, fontweight="bold")
         parts = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
         for place, picture in zip(parts.flat, pictures, strict=False):
             _draw_one(place, picture)
@@ -53,7 +59,8 @@ def _height(picture: Picture) -> float:
     if isinstance(picture, Matrix):
         return 4.6
     lines = sum(max(1, math.ceil(len(name) / _NAME)) for name in picture.categories)
-    rows = max(len(picture.categories) * (len(picture.series) if picture.dodge else 1), lines)
+    side_by_side = len(picture.series) if picture.dodge else 1
+    rows = max(len(picture.categories) * max(1, 0.35 * side_by_side), lines)
     return max(_HEIGHT if not rows else 2.0, 1.3 + 0.2 * rows, 0.8 + 0.17 * len(picture.series))
 
 
