@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable
 
 from experiments.job import Job
@@ -76,7 +77,9 @@ def estimate(job: Job) -> Cost:
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
     device = "TPU v3 chip" if on_tpu else "CPU core"
-    start_up = _START_UP[device]
+    # All chips of a slice wait.
+    chips = job.row.tpu_slice.topology.split("x") if job.row.tpu_slice else ()
+    start_up = _START_UP[device] * math.prod(map(int, chips))
     return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600)
 
 

@@ -68,9 +68,7 @@ def _joined(records: Records, x_of: Callable[[Record], float], line: str = "soli
             tuple(sorted((_point(record, x_of(record)) for record in group), key=lambda p: p.x)),
             *(color, marker, line),
         )
-        for (name, group), (color, marker) in zip(
-            groups.items(), looks(list(groups)), strict=True
-        )
+        for (name, group), (color, marker) in zip(groups.items(), looks(list(groups)), strict=True)
     )
 
 

@@ -5,9 +5,9 @@ import io
 import matplotlib
 from matplotlib.figure import Figure
 
-from smh_jax.training.pictures.colors import color_of
 from experiments.tables.kinds import label
 from scripts.page_tables import reported
+from smh_jax.training.pictures.colors import color_of
 
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,

@@ -42,9 +42,7 @@ def main(_: list[str]) -> None:
         from smh_jax.training.pictures import drawing
 
         files = {
-            f"{name}.{FORMAT.value}": drawing.encode(
-                drawing.draw(shown), FORMAT.value, DPI.value
-            )
+            f"{name}.{FORMAT.value}": drawing.encode(drawing.draw(shown), FORMAT.value, DPI.value)
             for name, shown in pictures.items()
         }
     output.mkdir(parents=True, exist_ok=True)

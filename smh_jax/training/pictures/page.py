@@ -20,7 +20,9 @@ _COLORS = {"viridis": "Viridis", "RdBu_r": "RdBu_r"}
 # A larger matrix is drawn by every second, third, ... of its rows and columns.
 _MAX_SIDE = 800
 # The browser itself refuses whatever is not in the file.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"  # noqa: E501
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
   padding: 0 1rem }
@@ -130,13 +132,19 @@ def _panel(panel: Panel) -> go.Figure:
         line = {"color": level.color, "dash": "dash", "width": 1}
         text = {"annotation_text": html.escape(level.name)} if level.name else {}
         (plot.add_vline if listed else plot.add_hline)(level.y, line=line, **text)
-    plot.update_layout({
-        f"{places}axis": {"title": {"text": html.escape(panel.x_label)}, "showgrid": not listed},
-        f"{values}axis": {
-            "title": {"text": html.escape(panel.y_label)}, "showgrid": True,
-            "rangemode": "tozero" if panel.from_zero else "normal",
-        },
-    })
+    plot.update_layout(
+        {
+            f"{places}axis": {
+                "title": {"text": html.escape(panel.x_label)},
+                "showgrid": not listed,
+            },
+            f"{values}axis": {
+                "title": {"text": html.escape(panel.y_label)},
+                "showgrid": True,
+                "rangemode": "tozero" if panel.from_zero else "normal",
+            },
+        }
+    )
     if listed:
         ticks = {"tickvals": list(range(len(panel.categories))), "ticktext": panel.categories}
         plot.update_yaxes(autorange="reversed", automargin=True, **ticks)

@@ -1,6 +1,7 @@
 """What a picture shows, as data: `drawing` puts it on paper, `page` into a browser."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -126,7 +127,7 @@ def by_factors(values: Iterable[float]) -> bool:
     sorted_values = sorted(set(values))
     if not sorted_values or sorted_values[0] <= 0 or sorted_values[-1] < 4 * sorted_values[0]:
         return False
-    pairs = list(zip(sorted_values, sorted_values[1:], strict=False))
+    pairs = list(itertools.pairwise(sorted_values))
     ratios, gaps = [b / a for a, b in pairs], [b - a for a, b in pairs]
     return len(pairs) == 1 or max(ratios) / min(ratios) < max(gaps) / min(gaps)
 
@@ -153,7 +154,7 @@ def log_ticks(values: Iterable[float], at_values: bool = True) -> tuple[tuple[fl
     low, high = ticks[0], ticks[-1]
     # A tenth of the axis is what a text needs.
     room = (high / low) ** 0.1
-    if not at_values or any(b < room * a for a, b in zip(ticks, ticks[1:], strict=False)):
+    if not at_values or any(b < room * a for a, b in itertools.pairwise(ticks)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         digits = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 7)
         ticks = [d * 10.0**p for p in powers for d in digits]
