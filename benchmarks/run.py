@@ -1,8 +1,9 @@
 """All benchmarks: python -m benchmarks.run [--only=materialize,memory] [--cases=REGEX]
 
 Each of benchmarks/benchmarks.toml writes a JSON file, a Markdown table and a picture to
-benchmarks/results/; with --report tables and pictures are made anew of what the files have. Cases that were measured before stay in the files until they are measured
-again, so that a long benchmark can be run in parts.
+benchmarks/results/; with --report, tables and pictures are made anew of what the files have. Cases
+that were measured before stay in the files until they are measured again, so that a long benchmark
+can be run in parts.
 """
 
 import json

@@ -26,13 +26,18 @@ _POLICY = (
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
   padding: 0 1rem }
-h1, h2 { line-height: 1.2 } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: 13px }
+h1, h2 { line-height: 1.2 }
+figure { margin: 1.5rem 0 }
+figcaption { color: #555; font-size: 13px }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-.text { text-align: left; white-space: normal } th { cursor: pointer; user-select: none }
-th[aria-sort=ascending]::after { content: " ▲" } th[aria-sort=descending]::after { content: " ▼" }
-code { background: #f3f3f3; padding: 0 .2em } td code { white-space: nowrap }
-"""  # noqa: E501
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
+th, td, td code { white-space: nowrap }
+.text { text-align: left }
+th { cursor: pointer; user-select: none }
+th[aria-sort=ascending]::after { content: " \\25b2" }
+th[aria-sort=descending]::after { content: " \\25bc" }
+code { background: #f3f3f3; padding: 0 .2em }
+"""
 # Numbers are compared as numbers, '7,498' and '88.1 ± 0.2' among them; what is empty comes last.
 _SORT = """
 for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => {
@@ -43,10 +48,11 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
   const number = (row) => Number.parseFloat(text(row).replaceAll(",", ""));
   const rows = [...body.rows], filled = rows.filter(text);
   const numbers = filled.every((row) => !Number.isNaN(number(row)));
-  filled.sort((a, b) => (numbers ? number(a) - number(b) : text(a).localeCompare(text(b))) * (up ? 1 : -1));
+  const compare = (a, b) => numbers ? number(a) - number(b) : text(a).localeCompare(text(b));
+  filled.sort((a, b) => up ? compare(a, b) : compare(b, a));
   body.append(...filled, ...rows.filter((row) => !text(row)));
 });
-"""  # noqa: E501
+"""
 
 
 def encode(title: str, sections: Sequence[Section]) -> str:
@@ -109,25 +115,28 @@ def _panel(panel: Panel) -> go.Figure:
     listed = bool(panel.categories)
     # Values lie along y, in a list along x.
     values, places = ("x", "y") if listed else ("y", "x")
+    x_label, y_label = html.escape(panel.x_label), html.escape(panel.y_label)
+    # Where points are side by side, their texts say what x is.
+    x_line = "" if listed or panel.dodge else f"{x_label}: %{{customdata:,}}<br>"
     plot = go.Figure()
     for index, series in enumerate(panel.series):
-        errors = [point.error or 0.0 for point in series.points]
+        ys, errors = zip(*((p.y, p.error or 0.0) for p in series.points), strict=True)
         bars = {"type": "data", "array": errors, "visible": any(errors), "thickness": 1}
+        modes = (("lines", series.line), ("markers", series.marker))
         plot.add_scatter(
-            **{values: [point.y for point in series.points], places: panel.positions(index)},
-            **{f"error_{values}": bars},
-            mode="+".join(filter(None, ("lines" * bool(series.line), "markers" * bool(series.marker)))),
-            name=html.escape(series.name), showlegend=bool(series.name) and len(panel.series) > 1,
+            **{values: ys, places: panel.positions(index), f"error_{values}": bars},
+            mode="+".join(mode for mode, look in modes if look),
+            name=html.escape(series.name),
+            showlegend=bool(series.name) and len(panel.series) > 1,
             line={"color": series.color, "dash": "dash" if series.line == "dashed" else "solid"},
             marker={
                 "symbol": _SYMBOLS.get(series.marker, "circle") + "-open" * (not series.filled),
                 "size": 8,
             },
             text=[html.escape(point.text or series.name) for point in series.points],
-            customdata=[[point.x, point.y] for point in series.points],
-            hovertemplate="%{text}<br>" + ("" if listed or panel.dodge else f"{html.escape(panel.x_label)}: %{{customdata[0]:,}}<br>")
-            + f"{html.escape(panel.y_label)}: %{{customdata[1]:.4~g}}<extra></extra>",
-        )  # fmt: skip
+            customdata=[point.x for point in series.points],
+            hovertemplate=f"%{{text}}<br>{x_line}{y_label}: %{{{values}:.4~g}}<extra></extra>",
+        )
     for level in panel.levels:
         line = {"color": level.color, "dash": "dash", "width": 1}
         text = {"annotation_text": html.escape(level.name)} if level.name else {}
@@ -135,11 +144,11 @@ def _panel(panel: Panel) -> go.Figure:
     plot.update_layout(
         {
             f"{places}axis": {
-                "title": {"text": html.escape(panel.x_label)},
+                "title": {"text": x_label},
                 "showgrid": not listed,
             },
             f"{values}axis": {
-                "title": {"text": html.escape(panel.y_label)},
+                "title": {"text": y_label},
                 "showgrid": True,
                 "rangemode": "tozero" if panel.from_zero else "normal",
             },
@@ -161,12 +170,12 @@ def _matrix(matrix: Matrix) -> go.Figure:
     rows, columns = matrix.values.shape
     every = -(-max(rows, columns) // _MAX_SIDE)
     low, high = matrix.limits
-    plot = go.Figure(
-        go.Heatmap(
-            z=matrix.values[::every, ::every].astype(np.float32), x0=every / 2, y0=every / 2,
-            dx=every, dy=every, zmin=low, zmax=high, colorscale=_COLORS[matrix.colors],
-            showscale=bool(matrix.bar), hovertemplate="row %{y}, column %{x}: %{z:.3g}<extra></extra>",
-        )
+    plot = go.Figure()
+    plot.add_heatmap(
+        z=matrix.values[::every, ::every].astype(np.float32),
+        x0=every / 2, y0=every / 2, dx=every, dy=every,
+        zmin=low, zmax=high, colorscale=_COLORS[matrix.colors], showscale=bool(matrix.bar),
+        hovertemplate="row %{y}, column %{x}: %{z:.3g}<extra></extra>",
     )  # fmt: skip
     for name, corners in matrix.regions:
         xs, ys = zip(*corners, corners[0], strict=True)
