@@ -29,6 +29,7 @@ PROBE = """<script>addEventListener("load", () => setTimeout(() => {
     sorted: seen,
     plots: plots.length,
     drawn: plots.map((p) => p.querySelectorAll("path.point, path.js-line, image").length),
+    buttons: [...plots[0].querySelectorAll(".modebar-btn")].map((b) => b.dataset.title),
     loaded: performance.getEntriesByType("resource").map((entry) => entry.name),
   };
   document.body.innerHTML = "<pre>" + JSON.stringify(found) + "</pre>";
@@ -83,6 +84,9 @@ def browse(tmp_path_factory):
 def test_tables_sort_and_plots_are_drawn(browse):
     sections = [Section(table=Table(["", "n"], CELLS), pictures=(a_panel(),))]
     found = browse(page.encode("t", sections))
+    buttons = found.pop("buttons")
+    assert "Zoom in" in buttons
+    assert not any("Share" in button for button in buttons)
     assert found == {
         "sorted": [
             ["88.1 ± 0.2", "500", "7,498", ""],

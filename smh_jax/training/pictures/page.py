@@ -106,7 +106,11 @@ def _figure(picture: Picture, title: str, name: str) -> str:
     )  # fmt: skip
     drawn = plot.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=name,
-        config={"displaylogo": False, "responsive": True, "scrollZoom": False},
+        config={
+            "displaylogo": False, "responsive": True,
+            # No button that sends a chart to a server.
+            "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
+        },
     )  # fmt: skip
     return f"<figure>{drawn}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
 
@@ -140,7 +144,7 @@ def _panel(panel: Panel) -> go.Figure:
     for level in panel.levels:
         line = {"color": level.color, "dash": "dash", "width": 1}
         text = {"annotation_text": html.escape(level.name)} if level.name else {}
-        (plot.add_vline if listed else plot.add_hline)(level.y, line=line, **text)
+        (plot.add_vline if listed else plot.add_hline)(level.y, line=line, opacity=1, **text)
     plot.update_layout(
         {
             f"{places}axis": {
@@ -159,7 +163,8 @@ def _panel(panel: Panel) -> go.Figure:
         plot.update_yaxes(autorange="reversed", automargin=True, **ticks)
         plot.update_layout(height=160 + 34 * len(panel.categories))
     else:
-        positions, texts = zip(*panel.ticks, strict=True) if panel.ticks else (None, None)
+        positions = [position for position, _ in panel.ticks] or None
+        texts = [text.replace("\n", "<br>") for _, text in panel.ticks]
         plot.update_xaxes(
             type="log" if panel.log_x else "linear", tickvals=positions, ticktext=texts
         )
