@@ -9,7 +9,7 @@ from experiments.answers import difference, paired_differences
 from experiments.experiment import Claim, Experiment, View
 from experiments.records import RATE, Record
 from experiments.tables.kinds import label
-from smh_jax.training.pictures.colors import NEUTRAL, looks
+from smh_jax.training.pictures.colors import NEUTRAL, color_of, looks
 from smh_jax.training.pictures.names import data_name, model_name
 from smh_jax.training.pictures.panels import (
     Level,
@@ -178,8 +178,10 @@ def _frontier(series: Iterable[Series]) -> Series:
 def _steps(view: View, title: str, measure: str, trained: Records, _: Records) -> Panel:
     """A row per record, with its steps of training."""
     names = tuple(f"{label(r.row.series)}, {r.steps:,} steps" for r in trained)
-    points = tuple(_point(record, index) for index, record in enumerate(trained))
-    series = (Series("", points, looks(["smh"])[0][0], line=""),)
+    points: dict[str, list[Point]] = {}
+    for index, record in enumerate(trained):
+        points.setdefault(color_of(label(record.row.series)), []).append(_point(record, index))
+    series = tuple(Series("", tuple(each), color, line="") for color, each in points.items())
     return Panel(title, caption(trained), "", f"{measure} (%)", series, categories=names)
 
 
@@ -252,7 +254,7 @@ def _differences(title: str, claims: tuple[Claim, ...], records: Records) -> Pan
             Series(*one)
             for one in (
                 ("each seed", seeds, NEUTRAL, "o", "", False),
-                ("mean", means, looks(["smh"])[0][0], "o", ""),
+                ("mean", means, color_of("smh"), "o", ""),
             )
             if one[1]
         ),

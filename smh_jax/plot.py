@@ -33,6 +33,7 @@ def main(_: list[str]) -> None:
     workdir = epath.Path(WORKDIR.value)
     output = epath.Path(OUTPUT.value) if OUTPUT.value else workdir / "plots"
     pictures = run_figures.pictures_of(workdir)
+    output.mkdir(parents=True, exist_ok=True)
     if HTML.value:
         from smh_jax.training.pictures import page
 
@@ -45,7 +46,6 @@ def main(_: list[str]) -> None:
             f"{name}.{FORMAT.value}": drawing.encode(drawing.draw(shown), FORMAT.value, DPI.value)
             for name, shown in pictures.items()
         }
-    output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (output / name).write_bytes(content)
         print(output / name)
