@@ -31,7 +31,7 @@ INSTALL_REQUIRES = [
 ]
 
 ONNX_REQUIRES = ["onnx>=1.19"]
-PLOT_REQUIRES = ["matplotlib>=3.9"]
+PLOT_REQUIRES = ["matplotlib>=3.9", "plotly>=6.0"]
 
 DOCS_REQUIRES = [
     "ipykernel>=6.29",

@@ -24,7 +24,7 @@ class Benchmark:
 
     Attributes:
         measure: rows of one case, from the case and the number of timed repeats.
-        curves, bars: arguments of the function of that name in plots.py, of one at the most.
+        curves, dots: arguments of the function of that name in plots.py, of one at the most.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Benchmark:
     small_cases: Sequence[str]
     columns: Sequence[tuple[str, str, str]]
     curves: Mapping[str, Any] | None = None
-    bars: Mapping[str, Any] | None = None
+    dots: Mapping[str, Any] | None = None
 
     def table(self, results: Results) -> str:
         """A Markdown table of the rows of all cases."""

@@ -1,8 +1,9 @@
 """All benchmarks: python -m benchmarks.run [--only=materialize,memory] [--cases=REGEX]
 
-Each of benchmarks/benchmarks.toml writes a JSON file, a Markdown table and a plot to
-benchmarks/results/. Cases that were measured before stay in the files until they are measured
-again, so that a long benchmark can be run in parts.
+Each of benchmarks/benchmarks.toml writes a JSON file, a Markdown table and a picture to
+benchmarks/results/; with --report, tables and pictures are made anew of what the files have. Cases
+that were measured before stay in the files until they are measured again, so that a long benchmark
+can be run in parts.
 """
 
 import json
@@ -28,6 +29,7 @@ CASES = flags.DEFINE_string("cases", "", "Regular expression of the cases; '' is
 SMALL = flags.DEFINE_bool("small", False, "Cases of seconds instead, to see that all of it runs.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of results.", allow_override=True)
+REPORT = flags.DEFINE_bool("report", False, "Measure nothing; write tables and pictures anew.")
 LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 
 
@@ -52,10 +54,14 @@ def main(_: list[str]) -> None:
         if not LIST.value:
             raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
+    output = pathlib.Path(OUTPUT.value)
+    if REPORT.value:
+        for name in ONLY.value:
+            report(output, BENCHMARKS[name])
+        return
     # It takes seconds to load, which a mistake in the flags need not wait for.
     import jax
 
-    output = pathlib.Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     for done, (benchmark, case) in enumerate(chosen):
@@ -80,6 +86,21 @@ def write(
     order = [*benchmark.cases, *cases]
     cases = {name: cases[name] for name in sorted(cases, key=order.index)}
     write_json(path, {"cases": cases, "question": benchmark.question})
+    report(output, benchmark)
+
+
+def report(output: pathlib.Path, benchmark: Benchmark) -> None:
+    """Writes the table and the picture of what the benchmark's file has.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    from benchmarks import timing
+
+    path = output / f"{benchmark.name}.json"
+    if not path.exists():
+        raise ValueError(f"{path} is missing: measure {benchmark.name} first")
+    cases = json.loads(path.read_text())["cases"]
     results = {name: entry["rows"] for name, entry in cases.items()}
     machines = timing.describe(entry["machine"] for entry in cases.values())
     write_text(
@@ -87,11 +108,14 @@ def write(
         f"# {benchmark.question}\n\nMeasured on: {machines}. Medians.\n\n"
         f"{benchmark.table(results)}\n",
     )
-    if benchmark.curves or benchmark.bars:
+    if benchmark.curves or benchmark.dots:
         # Matplotlib is loaded only where it is needed.
         from benchmarks import plots
 
-        plots.draw(benchmark, results, path.with_suffix(".png"))
+        repeats = sorted({entry["repeats"] for entry in cases.values()})
+        calls = " to ".join(str(number) for number in dict.fromkeys((repeats[0], repeats[-1])))
+        caption = f"Medians of {calls} interleaved calls, no error bars. Measured on: {machines}."
+        plots.save(benchmark, results, path, caption)
 
 
 def _use_huge_pages() -> None:

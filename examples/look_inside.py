@@ -25,6 +25,7 @@ from sklearn import datasets
 
 import smh_jax
 from smh_jax.training import figures, run_figures
+from smh_jax.training.pictures.drawing import draw
 
 digits = datasets.load_digits()
 images = jnp.asarray(digits.images[..., None] / 16.0, jnp.float32)
@@ -56,10 +57,10 @@ method = model.method
 manifest = method.manifest
 (shape, rank) = run_figures.matrix_of(method, manifest.num_hashed)
 weights = [np.asarray(w) for w in method.generate(collections["params"]["pools"])]
-figures.singular_values(manifest.hashed, weights, shape, rank)
+draw(figures.singular_values(manifest.hashed, weights, shape, rank))
 
 # %%
-figures.tiled_matrix(manifest.hashed, weights, shape)
+draw(figures.tiled_matrix(manifest.hashed, weights, shape))
 
 # %% [markdown]
 # ## Train
@@ -109,8 +110,8 @@ assert accuracy > 0.7
 sizes = np.cumsum(method.scale_sizes)[:-1]
 start = np.split(np.asarray(collections["params"]["scales"]), sizes)
 learned = np.split(np.asarray(variables["scales"]), sizes)
-figures.learned_scales(manifest.hashed, start, learned)
+draw([figures.learned_scales(manifest.hashed, start, learned)])
 
 # %%
 weights = [np.asarray(w) for w in method.generate(variables["pools"])]
-figures.singular_values(manifest.hashed, weights, shape, rank)
+draw(figures.singular_values(manifest.hashed, weights, shape, rank))

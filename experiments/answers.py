@@ -19,14 +19,20 @@ def difference(claim: Claim, records: tuple[Record, ...]) -> tuple[float, float 
     if row.mean is None or than.mean is None:
         return None
     if claim.paired:
-        theirs = than.accuracies
-        each = [ours - theirs[seed] for seed, ours in row.accuracies.items() if seed in theirs]
+        each = paired_differences(claim, records)
         error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else None
         return (statistics.fmean(each), error) if each else None
     error = None
     if row.stddev is not None and than.stddev is not None:
         error = math.sqrt(row.stddev**2 / len(row.runs) + than.stddev**2 / len(than.runs))
     return row.mean - than.mean, error
+
+
+def paired_differences(claim: Claim, records: tuple[Record, ...]) -> list[float]:
+    """By how many points the claim's row is better with each seed that both rows have."""
+    row, than = _rows_of(claim, records)
+    theirs = than.accuracies
+    return [ours - theirs[seed] for seed, ours in row.accuracies.items() if seed in theirs]
 
 
 def answer(claim: Claim, records: tuple[Record, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable
 
 from experiments.job import Job
@@ -22,20 +23,33 @@ _TPU_V3_CHIP = 1.0e9 * 6060 / 16
 # core of a server processor.
 _CPU_CORE = 2.5e6 * 1550
 _CONVERSION_HOURS = 0.01
+# Seconds of a run besides its steps: imports, compilation, the first and the last evaluation,
+# checkpoints. Measured on the core: a run of 47 steps of ResNet-8 with SMH takes 47 seconds of
+# processor time, the steps 4 of them. Of a TPU stated: its compiler takes 14 to 395 seconds
+# (benchmarks/results/tpu_compile.md).
+_START_UP = {"CPU core": 43.0, "TPU v3 chip": 180.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """An estimate of training on one device ('TPU v3 chip' or 'CPU core'), for planning only."""
+    """An estimate of training on one device ('TPU v3 chip' or 'CPU core'), for planning only.
+
+    `device_hours` are those of the start-up and the steps.
+    """
 
     steps: int
     device_hours: float
     device: str
+    start_up_hours: float = 0.0
 
     def __str__(self) -> str:
-        hours, minutes = self.device_hours, 60 * self.device_hours
-        time = f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.1f} minutes"
-        return f"{self.steps} steps, about {time} of one {self.device}"
+        time, start_up = _time(self.device_hours), _time(self.start_up_hours)
+        part = f", start-up included ({start_up})" if self.start_up_hours else ""
+        return f"{self.steps} steps, about {time} of one {self.device}{part}"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def totals(costs: Iterable[Cost]) -> list[Cost]:
@@ -44,7 +58,8 @@ def totals(costs: Iterable[Cost]) -> list[Cost]:
     for cost in costs:
         total = sums.get(cost.device, Cost(0, 0.0, cost.device))
         steps, hours = total.steps + cost.steps, total.device_hours + cost.device_hours
-        sums[cost.device] = Cost(steps, hours, cost.device)
+        start_up = total.start_up_hours + cost.start_up_hours
+        sums[cost.device] = Cost(steps, hours, cost.device, start_up)
     return [sums[device] for device in sorted(sums)]
 
 
@@ -61,7 +76,11 @@ def estimate(job: Job) -> Cost:
     seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, shape)
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
-    return Cost(steps, seconds / 3600, "TPU v3 chip" if on_tpu else "CPU core")
+    device = "TPU v3 chip" if on_tpu else "CPU core"
+    # All chips of a slice wait.
+    chips = job.row.tpu_slice.topology.split("x") if job.row.tpu_slice else ()
+    start_up = _START_UP[device] * math.prod(map(int, chips))
+    return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600)
 
 
 def _num_examples(config: DataConfig, info: data.DatasetInfo) -> int:

@@ -30,20 +30,22 @@ class View:
     """Some rows of an experiment, shown as one table and one panel of its picture.
 
     Attributes:
-        kind: 'curves' (accuracy against size, a line per series), 'steps' (against steps of
-            training), 'rates' (against learning rate), 'bars' (a group per `group`), 'differences'
+        kind: 'curves' (accuracy against size, a line per series), 'steps' (a row each, with its
+            steps of training), 'rates' (against learning rate), 'dots' (by `group`), 'differences'
             (what the claims compare), 'precisions' (accuracy against bytes of exports),
             'frontier' (the same, means over runs, a line per file) or 'errors' (of conversions; a
             table alone).
         title: of the section and the panel; '' for an experiment's only view.
         rows: names of rows.
         text: before the table, in Markdown.
+        axis: of 'dots', what the groups are.
     """
 
     kind: str
     title: str = ""
     rows: tuple[str, ...] = ()
     text: str = ""
+    axis: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

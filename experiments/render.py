@@ -1,56 +1,109 @@
-"""Results of an experiment as a Markdown page."""
+"""Results of an experiment as a report: Markdown, or one HTML page."""
 
 from collections.abc import Callable
 
 from experiments import markdown
 from experiments.answers import answer
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, View
+from experiments.panels import panel
 from experiments.records import RATE, Record
 from experiments.tables.kinds import label
 from experiments.tables.small_scale import SMALL_SCALES
+from smh_jax.training.pictures.report import Section, Table
 
 Records = tuple[Record, ...]
 
 
 def page(experiment: Experiment, records: Records) -> str:
-    """A page with the tables, the answers and what they cost."""
-    blocks = [f"# {experiment.title}", f"Scale: {experiment.scale}. {experiment.question}"]
-    for view in experiment.shown:
-        shown = tuple(record for record in records if record.row.name in view.rows)
-        table = _TABLES.get(view.kind, lambda _: "")(shown)
-        heading = f"## {view.title}" if view.title else ""
-        blocks += filter(None, (heading, view.text, table))
-        if view.kind == "differences" or not experiment.views:
-            blocks += _lines(answer(claim, records) for claim in experiment.claims)
-    rows = [record.row for record in records]
-    blocks += _lines(dict.fromkeys(f"{label(row.series)}: {row.note}" for row in rows if row.note))
-    if experiment.scale in SMALL_SCALES and any(row.paper for row in rows):
-        blocks.append(
-            "The paper's accuracies are of the rows that these stand for: other models and images."
+    """A Markdown page with the tables, the answers and what they cost."""
+    blocks = [f"# {experiment.title}"]
+    for section in sections(experiment, records):
+        table = section.table
+        blocks += filter(
+            None,
+            (
+                f"## {section.title}" if section.title else "",
+                section.text,
+                markdown.table(table.headings, table.rows, table.text) if table else "",
+                "\n".join(f"- {item}" for item in section.items),
+            ),
         )
-    runs = [run for record in records for run in record.runs]
-    hours = sum(run["train_seconds"] for run in runs) / 3600
-    devices = sorted({run["devices"] for run in runs if "devices" in run})
-    blocks.append(
-        f"{experiment.measure.capitalize()} in percent, mean ± standard deviation over seeds; "
-        "a difference with its standard error. "
-        f"Training took {hours:.1f} hours of {', '.join(devices) or 'an unnamed device'}."
-    )
     blocks.append(f"![{experiment.title}]({experiment.name}_{experiment.scale}.png)")
     return "\n\n".join(blocks) + "\n"
 
 
-def _lines(texts) -> list[str]:
-    """A Markdown list as a block, or no block."""
-    listed = "\n".join(f"- {text}" for text in texts)
-    return [listed] if listed else []
+def html(experiment: Experiment, records: Records) -> str:
+    """The same as one HTML page, with interactive pictures, settings and commands."""
+    from smh_jax.training.pictures import page as pages
+
+    return pages.encode(experiment.title, [*sections(experiment, records), _settings(records)])
 
 
-def _rows(records: Records) -> str:
+def sections(experiment: Experiment, records: Records) -> list[Section]:
+    """The question, a section per view, and what all of it cost."""
+    answers = tuple(answer(claim, records) for claim in experiment.claims)
+    views = experiment.shown
+    # Alongside the picture of the differences, else behind everything.
+    answered = next((view for view in views if view.kind == "differences"), views[-1])
+    parts = [Section(text=f"Scale: {experiment.scale}. {experiment.question}")]
+    for view in views:
+        shown = tuple(record for record in records if record.row.name in view.rows)
+        drawn = panel(experiment, view, records)
+        parts.append(
+            Section(
+                view.title,
+                view.text,
+                _TABLES[view.kind](view, shown) if view.kind in _TABLES else None,
+                answers if view is answered else (),
+                (drawn,) if drawn else (),
+            )
+        )
+    rows = [record.row for record in records]
+    notes = dict.fromkeys(f"{label(row.series)}: {row.note}" for row in rows if row.note)
+    parts.append(Section(items=tuple(notes)))
+    if experiment.scale in SMALL_SCALES and any(row.paper for row in rows):
+        parts.append(
+            Section(
+                text="The paper's accuracies are of the rows that these stand for: other models "
+                "and images."
+            )
+        )
+    runs = [run for record in records for run in record.runs]
+    hours = sum(run["train_seconds"] for run in runs) / 3600
+    devices = sorted({run["devices"] for run in runs if "devices" in run})
+    parts.append(
+        Section(
+            text=f"{experiment.measure.capitalize()} in percent, mean ± standard deviation over "
+            "seeds; a difference with its standard error. "
+            f"Training took {hours:.1f} hours of {', '.join(devices) or 'an unnamed device'}."
+        )
+    )
+    return parts
+
+
+def _settings(records: Records) -> Section:
+    """What every run was, took and is repeated by."""
+    lines = [
+        [
+            record.row.name,
+            str(run["seed"]),
+            f"{100 * run['test_accuracy']:.2f}",
+            f"{run['steps']:,}",
+            f"{run['train_seconds'] / 60:.1f}",
+            f"`{run['command']}`" if "command" in run else "",
+        ]
+        for record in records
+        for run in record.runs
+    ]
+    headings = ["row", "seed", "accuracy", "steps", "minutes", "command"]
+    return Section("Runs: settings, seeds and cost", table=Table(headings, lines, text=(0, 5)))
+
+
+def _rows(view: View, records: Records) -> Table:
     """A line per row; columns that have nothing to say are left out."""
     columns: dict[str, Callable[[Record], str]] = {
         "": lambda r: label(r.row.series),
-        "model": lambda r: r.row.group,
+        view.axis or "model": lambda r: r.row.group,
         "variables": lambda r: f"{r.size:,}" if r.runs else "",
     }
     if len({record.steps for record in records if record.runs}) > 1:
@@ -62,11 +115,14 @@ def _rows(records: Records) -> str:
         columns["paper: variables"] = lambda r: (
             f"{r.row.paper.size:,}" if r.row.paper and r.row.paper.size else ""
         )
-    cells = ([text(record) for text in columns.values()] for record in records)
-    return markdown.table(list(columns), cells, text=(0, 1))
+    if not any(label(record.row.series) for record in records):
+        del columns[""]
+    cells = [[text(record) for text in columns.values()] for record in records]
+    words = [i for i, name in enumerate(columns) if name in ("", view.axis or "model")]
+    return Table(list(columns), cells, text=words)
 
 
-def _rates(records: Records) -> str:
+def _rates(_: View, records: Records) -> Table:
     """A line per series, a column per learning rate, the best in bold."""
     rates = sorted({record.row.overrides[RATE] for record in records})
     lines = []
@@ -77,10 +133,10 @@ def _rates(records: Records) -> str:
         if best.runs:
             cells[best.row.overrides[RATE]] = f"**{accuracy(best)}**"
         lines.append([label(series), *(cells.get(rate, "") for rate in rates)])
-    return markdown.table(["learning rate", *(f"{rate:g}" for rate in rates)], lines)
+    return Table(["learning rate", *(f"{rate:g}" for rate in rates)], lines)
 
 
-def _precisions(records: Records) -> str:
+def _precisions(_: View, records: Records) -> Table:
     """A line per row, a column per precision: accuracy and bytes of the first run's export."""
     trained = [record for record in records if record.runs]
     precisions = list(dict.fromkeys(name for r in trained for name in r.runs[0]["exports"]))
@@ -90,10 +146,10 @@ def _precisions(records: Records) -> str:
         exports = run["exports"].values()
         cells = [f"{100 * export['accuracy']:.2f} ({export['bytes']:,} B)" for export in exports]
         lines.append([label(record.row.series), f"{100 * run['test_accuracy']:.2f}", *cells])
-    return markdown.table(["", "the run's own", *precisions], lines)
+    return Table(["", "the run's own", *precisions], lines)
 
 
-def _frontier(records: Records) -> str:
+def _frontier(_: View, records: Records) -> Table:
     """A line per exported file, the smallest first: mean bytes, mean accuracy over the runs."""
     files = [
         (bytes_, label(record.row.series), precision, accuracy, deviation)
@@ -104,10 +160,10 @@ def _frontier(records: Records) -> str:
         [series, precision, f"{bytes_:,.0f}", _with_deviation(accuracy, deviation)]
         for bytes_, series, precision, accuracy, deviation in sorted(files, key=lambda f: f[:3])
     ]
-    return markdown.table(["", "precision", "bytes", "test accuracy"], lines, text=(0, 1))
+    return Table(["", "precision", "bytes", "test accuracy"], lines, text=(0, 1))
 
 
-def _errors(records: Records) -> str:
+def _errors(_: View, records: Records) -> Table:
     """A line per generated tensor: its relative error after the conversion, run by run.
 
     The last line is the accuracy before any fine-tuning.
@@ -119,10 +175,10 @@ def _errors(records: Records) -> str:
     }
     numbers["test accuracy"] = [100 * run["test_accuracy"] for run in runs]
     lines = [[name, ", ".join(f"{n:.2f}" for n in by_run)] for name, by_run in numbers.items()]
-    return markdown.table(["tensor", "relative error"], lines, text=(0, 1))
+    return Table(["tensor", "relative error"], lines, text=(0, 1))
 
 
-_TABLES = dict.fromkeys(("curves", "bars", "steps"), _rows)
+_TABLES = dict.fromkeys(("curves", "dots", "steps"), _rows)
 _TABLES |= {"rates": _rates, "precisions": _precisions, "errors": _errors, "frontier": _frontier}
 
 

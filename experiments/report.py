@@ -1,16 +1,19 @@
-"""Reports an experiment: a Markdown table and a picture, the paper's numbers alongside ours.
+"""Reports an experiment: a Markdown table and pictures, the paper's numbers alongside ours.
 
     python -m experiments.report table1 --workdir=runs/paper
     python -m experiments.report table1
+    python -m experiments.report table1 --html --output=/tmp
 
-With a workdir the results are taken from there, and committed to `experiments/results/` as JSON;
-without, the committed ones are reported again. Rows that were not trained are shown as missing.
+With a workdir the results are taken from there, and written as JSON to `experiments/results/`, of
+an ablation to the workdir; without, those that are there are reported again. Rows that were not
+trained are shown as missing. With --html the report is one page whose tables sort and whose plots
+zoom, in place of Markdown and pictures.
 """
 
 import functools
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 
 from experiments import catalogue
 from experiments.row import ROOT
@@ -28,18 +31,20 @@ OUTPUT = flags.DEFINE_string(
     None,
     "Folder of the reports; by default experiments/results, of an ablation WORKDIR/reports.",
 )
+HTML = flags.DEFINE_bool("html", False, "One page for browsers, which needs no network.")
 
 
 def main(argv: list[str]) -> None:
     """Reports one experiment."""
-    cli.require("matplotlib", "plot")
+    cli.require("plotly" if HTML.value else "matplotlib", "plot")
     experiment = catalogue.load_argument(argv, SCALE.value)
-    # Matplotlib is loaded only where it is needed, by those who have installed it.
-    from experiments import plots, records, render
+    # They take seconds to load, which a mistake in the flags need not wait for.
+    from experiments import records, render
 
     path_of = functools.partial(records.path_of, experiment, _output(experiment.scale))
     if WORKDIR.value is None:
-        results = records.read(experiment, path_of(".json"))
+        own, committed = path_of(".json"), records.path_of(experiment, RESULTS, ".json")
+        results = records.read(experiment, own if own.exists() else committed)
     else:
         results = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
         if not any(record.runs for record in results):
@@ -50,10 +55,18 @@ def main(argv: list[str]) -> None:
         path_of("").parent.mkdir(parents=True, exist_ok=True)
         records.write(experiment, results, path_of(".json"))
     text = render.page(experiment, results)
-    write_text(path_of(".md"), text)
-    plots.save(experiment, results, path_of(""))
     print(text)
-    logging.info("written: %s with .md, .png, .svg", path_of(""))
+    path_of("").parent.mkdir(parents=True, exist_ok=True)
+    if HTML.value:
+        write_text(path_of(".html"), render.html(experiment, results))
+        endings = ".html"
+    else:
+        from experiments import plots
+
+        write_text(path_of(".md"), text)
+        plots.save(experiment, results, path_of(""))
+        endings = ".md, .png, .svg"
+    print(f"written: {path_of('')} with {endings}")
 
 
 def _output(scale: str) -> pathlib.Path:

@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, View
 from experiments.row import Row
 from smh_jax.config.names import check_known
 
@@ -60,21 +60,53 @@ def load(path: str) -> Experiment:
         settings.append(_flatten(setting))
     if not settings:
         raise ValueError(f"sweep {path}: neither grid nor list names any value")
-    rows = tuple(
-        Row(
-            name=_name(setting),
-            series=_name(dict(list(setting.items())[1:])) or "all",
-            group=str(next(iter(setting.values()))),
-            config=_config(content["config"], setting),
-            overrides={k: v for k, v in setting.items() if not k.startswith(_ARGUMENTS)},
-            **fields,
+    varying = _varying(settings)
+    names = {name: _plain(name, varying) for name in varying}
+    axis = _axis(varying, settings)
+    rows = []
+    for setting in settings:
+        # Told apart by what varies alone.
+        others = [f"{names[n]}={setting[n]}" for n in varying if n != axis and n in setting]
+        rows.append(
+            Row(
+                name=_name(setting),
+                series=", ".join(others) if axis else "",
+                group=str(setting[axis]) if axis else ", ".join(others),
+                config=_config(content["config"], setting),
+                overrides={k: v for k, v in setting.items() if not k.startswith(_ARGUMENTS)},
+                **fields,
+            )
         )
-        for setting in settings
-    )
     name = pathlib.Path(path).stem
     title = content.get("title", name)
-    question = content.get("question", f"What do {', '.join(settings[0])} change?")
-    return Experiment(name, "sweep", title, question, rows, plot="bars")
+    question = content.get("question", f"What do {', '.join(names.values())} change?")
+    view = View("dots", rows=tuple(row.name for row in rows), axis=names.get(axis, "setting"))
+    return Experiment(name, "sweep", title, question, tuple(rows), views=(view,))
+
+
+def _varying(settings: list[dict[str, Any]]) -> list[str]:
+    """The fields that not all settings have at one value; of a single setting its first."""
+    names = dict.fromkeys(name for setting in settings for name in setting)
+    values = {name: {str(setting.get(name)) for setting in settings} for name in names}
+    return [name for name in names if len(values[name]) > 1] or list(names)[:1]
+
+
+def _axis(varying: list[str], settings: list[dict[str, Any]]) -> str:
+    """What results are drawn along: the first field of numbers, else the first.
+
+    '' where settings have different fields, which are a list then.
+    """
+    if not all(name in setting for name in varying for setting in settings):
+        return ""
+    types = {name: {type(setting[name]) for setting in settings} for name in varying}
+    return next((name for name in varying if types[name] <= {int, float}), varying[0])
+
+
+def _plain(name: str, names: list[str]) -> str:
+    """The last part of a field's name, in words; all of it where another field ends alike."""
+    last = name.rpartition(".")[2]
+    alike = [other for other in names if other.rpartition(".")[2] == last]
+    return last.replace("_", " ") if len(alike) == 1 else name.removeprefix(_ARGUMENTS)
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

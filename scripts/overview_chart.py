@@ -5,9 +5,9 @@ import io
 import matplotlib
 from matplotlib.figure import Figure
 
-from experiments.colors import color_of
 from experiments.tables.kinds import label
 from scripts.page_tables import reported
+from smh_jax.training.pictures.colors import color_of
 
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -40,7 +40,7 @@ def draw() -> Figure:
             means, deviations = zip(*(points[series][share] for share in shares), strict=True)
             axes.errorbar(
                 [share * shift for share in shares], means, deviations, marker="o", ms=4, lw=1.2,
-                capsize=2, color=color_of(series), label=label(series),
+                capsize=2, color=color_of(label(series)), label=label(series),
                 zorder=3 if series == "smh" else 2,
             )  # fmt: skip
         axes.set_xscale("log")

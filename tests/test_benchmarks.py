@@ -60,8 +60,9 @@ def test_every_benchmark_runs(name, measured, tmp_path):
         if form:
             assert all(value >= 0 for value in values)
     assert len(benchmark.table(results).splitlines()) == 2 + len(rows)
-    if benchmark.curves or benchmark.bars:
-        plots.draw(benchmark, results, tmp_path / "plot.png")
+    if benchmark.curves or benchmark.dots:
+        plots.save(benchmark, results, tmp_path / "plot.json", "Of a test.")
+        assert (tmp_path / "plot.svg").exists()
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -77,21 +78,20 @@ def test_ratios_are_of_the_reference(measured):
 
 
 @pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling"])
-def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch):
+def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch, tmp_path):
     content = json.loads((run.RESULTS / f"{name}.json").read_text())
     results = {case: entry["rows"] for case, entry in content["cases"].items()}
     benchmark = run.BENCHMARKS[name]
     assert benchmark.table(results) in (run.RESULTS / f"{name}.md").read_text()
-    figures = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    plots.draw(benchmark, results, run.RESULTS)
+    drawn = []
+    monkeypatch.setattr(plots.drawing, "draw", lambda panels, _: drawn.extend(panels))
+    monkeypatch.setattr(plots.drawing, "encode", lambda *_: b"")
+    plots.save(benchmark, results, tmp_path / "plot.json", "On a machine.")
+    names = {series.name for panel in drawn for series in panel.series}
+    names |= {level.name for panel in drawn for level in panel.levels}
     compared = {row["method"] for rows in results.values() for row in rows}
-    if name == "materialize":
-        labels = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
-    else:
-        labels = {text.get_text() for text in figures[0].legends[0].get_texts()}
-        compared -= {benchmark.curves.get("without")}
-    assert labels == compared
+    assert {name.lower() for name in names} == {name.lower() for name in compared}
+    assert all(panel.caption == "On a machine." for panel in drawn)
 
 
 def fake_benchmark(value):

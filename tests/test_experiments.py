@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from experiments import catalogue, cost, paper, records, render, runner, sweep
+from experiments import catalogue, cost, panels, paper, records, render, runner, sweep
 from experiments.answers import answer, difference
 from experiments.executors import local
 from experiments.executors.process import INTERRUPTED, Outcome, outcome
@@ -26,6 +26,7 @@ from smh_jax import config as configs
 from smh_jax import data, methods, models
 from smh_jax.config.config_files import read_config
 from smh_jax.manifest import Manifest
+from smh_jax.training.pictures import panels as figure_panels
 from smh_jax.training.run import Run
 from tests.conftest import ROOT
 
@@ -143,7 +144,7 @@ def test_nothing_is_chosen_on_the_test_set():
     [
         (("a", "a"), {}, "several rows are named a"),
         (("a",), {"claims": (Claim("a is best", "a", "b"),)}, "a claim is about 'b', which is no"),
-        (("a",), {"views": (View("bars", rows=("b",)),)}, "a view shows 'b', which is no row"),
+        (("a",), {"views": (View("dots", rows=("b",)),)}, "a view shows 'b', which is no row"),
     ],
 )
 def test_an_experiment_is_about_its_rows(rows, fields, message):
@@ -217,26 +218,77 @@ def test_paired_differences_are_taken_seed_by_seed(tmp_path):
 
 @pytest.mark.parametrize("name", ["table1", "table3", "figure6", "figure7", "tuning", "shipping"])
 def test_the_committed_results_give_the_committed_page(name):
-    experiment = catalogue.load(name, "reduced")
-    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
+    experiment, results = committed(name)
     written = records.path_of(experiment, records.RESULTS, ".md").read_text()
     assert render.page(experiment, results) == written
     assert all(result.runs for result in results)
 
 
-def test_the_picture_has_a_panel_for_each_view(monkeypatch, tmp_path):
-    plots = pytest.importorskip("experiments.plots")
-    figures = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    experiment = catalogue.load("shipping", "reduced")
-    results = records.read(experiment, records.path_of(experiment, records.RESULTS, ".json"))
-    plots.save(experiment, results, tmp_path / "picture")
-    panels = {axes.get_title(): axes for axes in figures[0].axes}
-    assert list(panels) == [v.title for v in experiment.views if v.kind != "errors"]
-    bars = panels["Differences of runs with the same seed"].patches
-    assert [bar.get_width() for bar in bars] == [
-        pytest.approx(difference(claim, results)[0]) for claim in experiment.claims
+def committed(name: str) -> tuple[Experiment, tuple[records.Record, ...]]:
+    experiment = catalogue.load(name, "reduced")
+    path = records.path_of(experiment, records.RESULTS, ".json")
+    return experiment, records.read(experiment, path)
+
+
+def test_every_view_has_a_panel_and_differences_are_shown_seed_by_seed():
+    experiment, results = committed("shipping")
+    shown = {view.title: panels.panel(experiment, view, results) for view in experiment.shown}
+    assert [title for title, drawn in shown.items() if drawn is None] == [
+        view.title for view in experiment.views if view.kind == "errors"
     ]
+    differences = shown["Differences of runs with the same seed"]
+    seeds, means = differences.series
+    assert len(seeds.points) == 3 * len(experiment.claims)
+    assert [(point.y, point.error) for point in means.points] == [
+        pytest.approx(difference(claim, results)) for claim in experiment.claims
+    ]
+    assert "standard error" in differences.caption
+
+
+def test_curves_are_drawn_at_shares_of_the_dense_model_side_by_side():
+    experiment, results = committed("figure6")
+    panel = panels.panel(experiment, *experiment.shown, results)
+    assert [text for _, text in panel.ticks] == ["10%\n7.5k", "25%\n18.7k", "50%\n37.5k"]
+    assert panel.caption == (
+        "ResNet-8 on Fashion-MNIST at 14 x 14 pixels, 3 epochs. Mean of 3 seeds; bars: ± 1 "
+        "standard deviation over seeds."
+    )
+    first = [panel.positions(index)[0] for index in range(len(panel.series))]
+    assert len(set(first)) == len(first)
+    assert all(tick[0] == pytest.approx(x, rel=0.08) for x in first for tick in panel.ticks[:1])
+    means = {record.mean for record in results}
+    drawn = {point.y for series in panel.series for point in series.points}
+    assert drawn | {level.y for level in panel.levels} == means
+
+
+def test_numbers_of_the_paper_are_hollow_and_say_so(tmp_path):
+    number = paper.find("figure6", "cifar_resnet32", "smh", 46_662)
+    experiment = Experiment("x", "paper", "t", "q", (a_row(paper=number),))
+    (job,) = jobs(experiment, tmp_path, None)
+    finish(job)
+    found = records.collect(experiment, tmp_path)
+    ours, theirs = panels.panel(experiment, *experiment.shown, found).series
+    assert (theirs.name, theirs.filled, theirs.color) == ("SMH (paper)", False, ours.color)
+    assert [(point.x, point.y) for point in theirs.points] == [(46_662, 90.15)]
+
+
+def test_methods_of_one_picture_differ_in_color_or_marker():
+    for name in ("figure6", "table1", "tuning", "frontier"):
+        experiment, results = committed(name)
+        for view in experiment.shown:
+            panel = panels.panel(experiment, view, results)
+            looks = [(series.color, series.marker) for series in panel.series]
+            assert len(set(looks)) == len(looks)
+
+
+def test_the_frontier_is_the_best_of_all_files_as_small():
+    experiment, results = committed("frontier")
+    *files, frontier = panels.panel(experiment, *experiment.shown, results).series
+    points = [(point.x, point.y) for series in files for point in series.points]
+    for x, y in points:
+        best = max(theirs for size, theirs in points if size <= x)
+        assert y <= best
+        assert max(point.y for point in frontier.points if point.x <= x) == best
 
 
 def test_numbers_of_the_paper():
@@ -278,6 +330,41 @@ class TestSweep:
             "seed=7,layout=kronecker",
         ]  # fmt: skip
         assert experiment.rows[3].read_config(0).method.options["blocks"] == 4
+        # Settings of different fields are a list, each told by what varies.
+        assert experiment.views[0].axis == "setting"
+        assert [row.group for row in experiment.rows][1::3] == [
+            "blocks=1, learning rate=0.2", "seed=7, layout=kronecker",
+        ]  # fmt: skip
+
+    def test_rows_are_labelled_by_what_varies_and_drawn_along_numbers(self, tmp_path):
+        experiment = self.load(
+            tmp_path,
+            """
+            config = "configs/digits.py"
+            [grid]
+            epochs = [2.0]
+            method.options.layout = ["matmul", "kronecker"]
+            method.options.blocks = [1, 4, 16]
+            """,
+        )
+        for job in jobs(experiment, tmp_path, None):
+            finish(job)
+        found = records.collect(experiment, tmp_path)
+        panel = panels.panel(experiment, *experiment.views, found)
+        assert (panel.x_label, panel.log_x) == ("blocks", True)
+        assert [series.name for series in panel.series] == ["layout=matmul", "layout=kronecker"]
+        assert [point.x for point in panel.series[0].points] == [1, 4, 16]
+        text = render.page(experiment, found)
+        assert "| | blocks | variables | test accuracy | runs |" in text
+        assert "| layout=kronecker | 16 | 100 | 50.00 | 1 of 1 |" in text
+
+    @pytest.mark.parametrize(
+        ("values", "by_factors"),
+        [([1, 4, 16], True), ([0.1, 0.2, 0.4, 0.8], True), ([10, 20, 30, 40], False), ([1, 2], 0),
+         ([0, 1, 10], False), ([1, 10], True)],
+    )  # fmt: skip
+    def test_axes_are_logarithmic_where_values_are_spread_by_factors(self, values, by_factors):
+        assert figure_panels.by_factors(values) == by_factors
 
     def test_arguments_of_the_config_are_an_axis_too(self, tmp_path):
         rows = self.load(
@@ -400,9 +487,14 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
     )
     costs = [cost.estimate(job) for job in jobs(an_experiment(*rows), tmp_path, None)]
     assert costs[1].steps == 2 * costs[0].steps
-    assert costs[1].device_hours == pytest.approx(2 * costs[0].device_hours)
-    assert 1.5 < costs[2].device_hours / costs[0].device_hours < 1.8
+    hours = [each.device_hours - each.start_up_hours for each in costs]
+    assert hours[1] == pytest.approx(2 * hours[0])
+    assert 1.5 < hours[2] / hours[0] < 1.8
     assert costs[0].device == "CPU core"
+    (total,) = cost.totals(costs)
+    assert total.start_up_hours > 0
+    assert total.start_up_hours == pytest.approx(3 * costs[0].start_up_hours)
+    assert "start-up included" in str(total)
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
@@ -457,7 +549,7 @@ class TestReport:
         assert "| uncompressed |  | **50.00** | missing |" in text
         assert "Accuracy in percent" in text
 
-    @pytest.mark.parametrize("plot", ["curves", "bars"])
+    @pytest.mark.parametrize("plot", ["curves", "dots"])
     def test_pictures(self, experiment, plot, tmp_path):
         plots = pytest.importorskip("experiments.plots")
         experiment = dataclasses.replace(experiment, plot=plot)
@@ -637,10 +729,11 @@ def test_a_sweep_from_the_command_line(digits_dir, tmp_path):
     assert good.result()["test_loss"] == pytest.approx(first["test_loss"])
 
     pytest.importorskip("matplotlib")
-    output = tmp_path / "report"
-    done = run_sweep(path, workdir, f"--output={output}", module="report")
+    output = workdir / "reports"
+    done = run_sweep(path, workdir, module="report")
     assert done.returncode == 0, done.stderr
     assert "| missing | 0 of 1 |" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"written: {output}/rates_sweep")
     assert {p.name for p in output.iterdir()} == {
         f"rates_sweep.{ending}" for ending in ("json", "md", "png", "svg")
     }

@@ -11,6 +11,8 @@ from matplotlib.path import Path
 from smh_jax import Manifest, methods, models
 from smh_jax.training import figures, run_figures, trained
 from smh_jax.training.loop import train_and_evaluate
+from smh_jax.training.pictures import drawing
+from smh_jax.training.pictures.panels import Panel, Point, Series, log_ticks
 from tests.small import TwoLayers, digits_config
 from tests.test_methods import synthetic_manifest
 
@@ -36,12 +38,11 @@ def test_ranks_of_layers_and_of_the_tiled_matrix():
     (rows, columns), rank = run_figures.matrix_of(method, manifest.num_hashed)
     assert rank == method.num_hash_pairs
     weights = [np.asarray(w) for w in method.generate(method.init_pools(jax.random.key(0)))]
-    figure = figures.singular_values(manifest.hashed, weights, (rows, columns), rank)
-    layers, tiled = figure.axes[:2]
-    labels = [line.get_label() for line in layers.lines]
-    assert "stage3_block1/conv2: rank 32 of 32" in labels
-    assert len(labels) == sum(len(t.shape) > 1 for t in manifest.hashed)
-    values = tiled.lines[0].get_ydata()
+    layers, tiled = figures.singular_values(manifest.hashed, weights, (rows, columns), rank)
+    names = [series.name for series in layers.series]
+    assert "stage3_block1/conv2: rank 32 of 32" in names
+    assert len(names) == sum(len(t.shape) > 1 for t in manifest.hashed)
+    values = [point.y for point in tiled.series[0].points]
     assert len(values) == min(rows, columns)
     assert rank < len(values) // 2
     # What is left beyond M comes from the entries to spare, which are drawn as 0.
@@ -59,22 +60,29 @@ def test_methods_without_a_matrix_are_tiled_into_a_square():
 def test_the_matrix_has_the_weights_in_their_places():
     tensors = synthetic_manifest([10, 7, 3]).hashed
     weights = [np.full(t.size, value) for t, value in zip(tensors, (2.0, -0.5, 0.0), strict=True)]
-    figure = figures.tiled_matrix(tensors, weights, (5, 4))
-    drawn = figure.axes[1].images[0].get_array()
+    layers, matrix = figures.tiled_matrix(tensors, weights, (5, 4))
     expected = np.repeat([1.0, -1.0, 0.0], [10, 7, 3]).reshape(5, 4)
-    np.testing.assert_array_equal(drawn, expected)
-    assert sum(isinstance(patch, Polygon) for patch in figure.axes[0].patches) == 3
+    np.testing.assert_array_equal(matrix.values, expected)
+    np.testing.assert_array_equal(layers.values.ravel(), np.repeat([0, 1, 2], [10, 7, 3]))
+    axes = drawing.draw([layers, matrix]).subfigs[1].axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+    assert sum(isinstance(patch, Polygon) for patch in axes.patches) == 3
 
 
-def test_scales_beside_their_start():
+def test_scales_alongside_their_start():
     tensors = synthetic_manifest([10, 7]).hashed
     starts, learned = [np.ones(1), np.zeros(1)], [np.array([1.5]), np.array([-0.2])]
-    axis = figures.learned_scales(tensors, starts, learned).axes[0]
-    points = {
-        (float(x), float(y)) for line in axis.lines for x, y in zip(*line.get_data(), strict=True)
-    }
-    assert points >= {(1.5, 0.0), (-0.2, 1.0), (1.0, 0.0), (0.0, 1.0)}
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["w0", "w1"]
+    panel = figures.learned_scales(tensors, starts, learned, cancelled=["w1"])
+    start, end = ([(point.x, point.y) for point in s.points] for s in panel.series)
+    assert start == [(0, 1.0), (1, 0.0)]
+    assert end == [(0, 1.5), (1, -0.2)]
+    assert panel.categories == ("w0", "w1 *")
+    assert "batch norm, which cancels" in panel.caption
+
+
+def test_scales_that_batch_norm_follows_are_cancelled():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1))
+    assert [name.split("/")[0] for name in run_figures.cancelled_scales(manifest)] == ["z_conv"]
 
 
 def test_curves_have_every_row():
@@ -83,11 +91,33 @@ def test_curves_have_every_row():
         {"step": 20, "train_loss": 1.0, "train_accuracy": 0.6, "learning_rate": 0.2,
          "test_loss": 1.5, "test_accuracy": 0.55},
     ]  # fmt: skip
-    loss, accuracy, rate = figures.training_curves(rows).axes
-    np.testing.assert_array_equal(loss.lines[0].get_data(), [[10, 20], [2.0, 1.0]])
-    np.testing.assert_array_equal(loss.lines[1].get_data(), [[20], [1.5]])
-    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [50, 60])
-    np.testing.assert_array_equal(rate.lines[0].get_ydata(), [0.1, 0.2])
+    loss, accuracy, rate = figures.training_curves(rows)
+    points = [[(point.x, point.y) for point in series.points] for series in loss.series]
+    assert points == [[(10, 2.0), (20, 1.0)], [(20, 1.5)]]
+    assert [point.y for point in accuracy.series[0].points] == pytest.approx([50, 60])
+    assert [point.y for point in rate.series[0].points] == [0.1, 0.2]
+
+
+def test_what_is_drawn_is_what_the_panel_has():
+    """Points side by side with their bars, the list of categories from the top, no bar from 0."""
+    points = tuple(Point(x, 80.0 + x, 0.5) for x in (0, 1))
+    series = (Series("a", points, "#000000"), Series("b", points, "#0072b2", line=""))
+    panel = Panel("t", "c", "", "accuracy (%)", series, categories=("one", "two"), dodge=True)
+    axes = drawing.draw([panel]).subfigs[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+    assert axes.get_ylim() == (1.5, -0.5)
+    assert axes.get_xlim()[0] > 70
+    drawn = [container.lines[0].get_data() for container in axes.containers]
+    assert [list(values) for values, _ in drawn] == [[80, 81], [80, 81]]
+    assert [list(places) for _, places in drawn] == [panel.positions(0), panel.positions(1)]
+    assert panel.positions(0)[0] < 0 < panel.positions(1)[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_ticks_are_values_that_are_few_and_apart_or_round_numbers():
+    assert log_ticks([7_200, 7_498, 18_750]) == ((7_498, "7.5k"), (18_750, "18.8k"))
+    spread = [4_010, 5_000, 6_461, 8_672, 12_179, 21_799, 302_782]
+    assert [text for _, text in log_ticks(spread)] == ["5k", "10k", "20k", "50k", "100k", "200k"]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def experiment(scale: str) -> Experiment:
         title="Figure 4: base models compressed to the size of a smaller one",
         question="Is a larger base model better at equal size?",
         rows=rows,
-        plot="bars",
+        plot="dots",
     )
 
 

@@ -1,6 +1,6 @@
 """Figure 7: all weights hashed, or those of convolutions only."""
 
-from experiments.experiment import Claim, Experiment
+from experiments.experiment import Claim, Experiment, View
 from experiments.tables import imagenet
 from experiments.tables.small_scale import SMALL_SCALES
 
@@ -26,13 +26,17 @@ def experiment(scale: str) -> Experiment:
         title="Figure 7: all weights or convolutions only",
         question="Is it better to hash all weights or convolutions only?",
         rows=tuple(row for pair in pairs for row in pair),
-        plot="bars",
         claims=tuple(
             Claim(
                 f"{first.group} is better with all weights hashed than with convolutions only",
                 row=first.name,
                 than=second.name,
+                paired=True,
             )
             for first, second in pairs
+        ),
+        views=(
+            View("dots", "Accuracy", tuple(row.name for pair in pairs for row in pair)),
+            View("differences", "Differences of runs with the same seed"),
         ),
     )

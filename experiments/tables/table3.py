@@ -3,7 +3,7 @@
 import functools
 
 from experiments import paper
-from experiments.experiment import Claim, Experiment
+from experiments.experiment import Claim, Experiment, View
 from experiments.row import Row
 from experiments.tables import imagenet
 from experiments.tables.small_scale import SMALL_SCALES, SmallScale
@@ -42,17 +42,21 @@ def experiment(scale: str) -> Experiment:
                 "with fixed ones",
                 row=learnable.name,
                 than=fixed.name,
+                paired=True,
             )
             for (_, size), (fixed, learnable) in pairs.items()
+        ),
+        views=(
+            View("dots", "Accuracy", tuple(row.name for pair in pairs.values() for row in pair)),
+            View("differences", "Differences of runs with the same seed"),
         ),
     )
 
 
 def _paper_row(model: str, size: int, kind: str) -> Row:
-    series = f"{model.removeprefix('efficientnet_').upper()}, {_SCALES[kind]}"
     number = paper.find("table3", model, f"smh_{_SCALES[kind]}_scale", size)
-    return imagenet.row(model, kind, size=size, series=series, paper=number)
+    return imagenet.row(model, kind, size=size, series=f"{_SCALES[kind]} scales", paper=number)
 
 
 def _small_row(scale: SmallScale, depth: int, size: int, kind: str) -> Row:
-    return scale.row(kind, series=f"ResNet-{depth}, {_SCALES[kind]}", depth=depth, size=size)
+    return scale.row(kind, series=f"{_SCALES[kind]} scales", depth=depth, size=size)

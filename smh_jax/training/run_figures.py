@@ -1,19 +1,25 @@
-"""The figures that a run has: what is drawn of it, read from its folder."""
+"""The pictures that a run has: what is drawn of it, read from its folder."""
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
+from flax.traverse_util import flatten_dict
 
 from smh_jax import methods
-from smh_jax.manifest import Tensor
+from smh_jax.config import to_json_dict
+from smh_jax.manifest import Manifest, Tensor
 from smh_jax.methods import SMH, Method
 from smh_jax.methods.base import PooledMethod
 from smh_jax.training import figures, trained
+from smh_jax.training.pictures.names import data_name, model_name
+from smh_jax.training.pictures.panels import Picture
+from smh_jax.training.pictures.report import Section, Table
 from smh_jax.training.trained import Trained
+from smh_jax.training.workdir import Workdir
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
@@ -66,21 +72,67 @@ def matrix_of(method: Method, num_weights: int) -> tuple[tuple[int, int], int | 
     return (side, side), None
 
 
-def figures_of(workdir: epath.Path) -> dict[str, Figure]:
-    """All figures that the run in a folder has, by name."""
+def cancelled_scales(manifest: Manifest) -> list[str]:
+    """Names of the hashed tensors right after which the model creates a batch norm."""
+    pairs = zip(manifest.tensors, manifest.tensors[1:], strict=False)
+    return [t.name for t, following in pairs if t.hashed and following.layer == "batch_norm"]
+
+
+def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
+    """All pictures that the run in a folder has, by name."""
     learned = trained.read(workdir)
     method = methods.unrounded(learned.run.method)
-    drawn: dict[str, Figure] = {}
+    about = _about(learned)
+    drawn: dict[str, tuple[Picture, ...]] = {}
     if rows := read_metrics(workdir):
-        drawn["curves"] = figures.training_curves(rows)
+        drawn["curves"] = figures.training_curves(rows, about)
     tensors, weights = tiled(learned)
     shape, rank = matrix_of(method, sum(tensor.size for tensor in tensors))
-    drawn["matrix"] = figures.tiled_matrix(tensors, weights, shape)
+    drawn["matrix"] = figures.tiled_matrix(tensors, weights, shape, about)
     if "scales" in learned.variables:
-        scales = scales_of(learned)
-        drawn["scales"] = figures.learned_scales(tensors, starting_scales(learned), scales)
+        scales, cancelled = scales_of(learned), cancelled_scales(method.manifest)
+        starts = starting_scales(learned)
+        drawn["scales"] = (figures.learned_scales(tensors, starts, scales, cancelled, about),)
     if isinstance(method, PooledMethod):
         unscaled = method.generate(learned.variables["pools"])
         weights = [np.asarray(weight, np.float64) for weight in unscaled]
-    drawn["spectra"] = figures.singular_values(tensors, weights, shape, rank)
+    drawn["spectra"] = figures.singular_values(tensors, weights, shape, rank, about)
     return drawn
+
+
+def _about(learned: Trained) -> str:
+    config, method = learned.config, learned.run.method
+    size = "" if method.name == "dense" else f" with {method.num_variables:,}"
+    return (
+        f"{model_name(config.model.name)}, {method.name}{size} of "
+        f"{method.manifest.num_weights:,} variables, {data_name(config.data)}, seed {config.seed}, "
+        f"step {learned.step:,}."
+    )
+
+
+def sections_of(workdir: epath.Path, pictures: Mapping[str, tuple[Picture, ...]]) -> list[Section]:
+    """The report of a run: its result, pictures, tensors and configuration.
+
+    Args:
+        workdir: folder of the run.
+        pictures: those of `pictures_of`.
+    """
+    run, result = trained.read_run(workdir), Workdir(workdir).result()
+    named = {t.name: t for t in run.method.manifest.tensors}
+    tensors = [
+        [name, " x ".join(map(str, t.shape)), f"{t.size:,}", "generated" if t.hashed else "stored"]
+        for name, t in named.items()
+    ]
+    text = "The run is not complete: no result is there yet." if result is None else ""
+    return [
+        Section("Result", text, _fields(result or {})),
+        *(Section(pictures=shown) for shown in pictures.values()),
+        Section("Tensors", table=Table(["tensor", "shape", "size", ""], tensors, text=(0, 1, 3))),
+        Section("Configuration", table=_fields(to_json_dict(run.config))),
+    ]
+
+
+def _fields(content: Mapping[str, Any]) -> Table:
+    flat = flatten_dict(dict(content), sep=".")
+    rows = [[name, "" if value is None else str(value)] for name, value in flat.items()]
+    return Table(["field", "value"], rows, text=(0, 1))

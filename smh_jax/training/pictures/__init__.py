@@ -1,0 +1,1 @@
+"""Pictures as data, drawn on paper (matplotlib) or into a page for browsers (plotly)."""
