@@ -37,6 +37,13 @@ DISTILLED = {
     "SMH 10%": "coded:0.25",
     "SMH 25%": "coded:0.25",
 }
+# Share that is pruned, and the step.
+PRUNED = (
+    ("dense", 0.8, 1.0),
+    ("dense", 0.9, 1.0),
+    ("width multiplier 25%", 0.5, 0.5),
+    ("SMH 25%", 0.5, 0.5),
+)
 
 
 def _row(network: str, series: str, precisions: tuple[str, ...], **fields: Any) -> Row:
@@ -63,6 +70,10 @@ def experiment(scale: str) -> Experiment:
         # What is rounded after training is a run of other tables too.
         *(_row(network, "rounded after training", AFTER) for network in NETWORKS),
         *(_trained(network, at) for network, steps in TRAINED.items() for at in steps),
+        *(
+            _trained(network, f"coded:{step}", f"pruned {share:.0%}", pruning=share)
+            for network, share, step in PRUNED
+        ),
         *(_trained(network, at, "distilled", **TEACHER) for network, at in DISTILLED.items()),
     )
     return Experiment(

@@ -19,7 +19,6 @@ from clu import metric_writers
 import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.methods import Rounded
 from smh_jax.training import evaluation, parallel, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
@@ -101,7 +100,7 @@ def train_and_evaluate(
                 host_state = checkpoints.check_finite(parallel.first_replica(state))
             if evaluate_now:
                 measured = evaluate(state)
-                monitor.write_evaluation(step, measured, _pool_bytes(run, state))
+                monitor.write_evaluation(step, measured, _measures(run, state))
             monitor.flush()
             if save:
                 checkpoints.save(host_state, _progress(monitor, run))
@@ -114,7 +113,7 @@ def train_and_evaluate(
                 return None
         checkpoints.wait()
         measured = measured or evaluate(state)
-        result = _result(run, program, measured, monitor) | _pool_bytes(run, state)
+        result = _result(run, program, measured, monitor) | _measures(run, state)
         if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
@@ -198,12 +197,11 @@ def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
     return {**monitor.progress(), "microbatches": _num_microbatches(run)}
 
 
-def _pool_bytes(run: Run, state: TrainState) -> dict[str, float]:
-    """What an entropy coder needs for the pools; {} in a run that is not trained for one."""
-    if not isinstance(run.method, Rounded) or not run.method.is_coded:
-        return {}
+def _measures(run: Run, state: TrainState) -> dict[str, float]:
+    """What the method says of the variables with which the run is evaluated."""
     variables, _ = parallel.first_replica(state).evaluated()
-    return {"pool_bytes": round(float(jax.jit(run.method.coded_bits)(variables)) / 8)}
+    measures = jax.jit(run.method.measures)(variables)
+    return {name: value.item() for name, value in measures.items()}
 
 
 def _finished_result(folder: Workdir, program: Program, step: int) -> dict[str, Any] | None:

@@ -70,6 +70,7 @@ class Program:
             config=config.optimizer,
             seed=config.seed,
             distillation=distillation,
+            num_steps=num_steps,
         )
 
         def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
