@@ -27,7 +27,7 @@ TRAINED = {
     "dense": ("coded:0.5", "coded:1.0", "coded:1.5", "int3", "ternary"),
     "width multiplier 10%": ("coded:0.25", "coded:0.5"),
     "width multiplier 25%": ("coded:0.5", "coded:1.0"),
-    "SMH 10%": ("coded:0.25", "coded:0.5", "coded:1.0"),
+    "SMH 10%": ("coded:0.125", "coded:0.25", "coded:0.5", "coded:1.0"),
     "SMH 25%": ("coded:0.25", "coded:0.5", "coded:1.0"),
 }
 DISTILLED = {
