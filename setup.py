@@ -44,9 +44,12 @@ DOCS_REQUIRES = [
 TEST_REQUIRES = [
     *ONNX_REQUIRES,
     *PLOT_REQUIRES,
+    "dm-haiku>=0.0.14",
+    "equinox>=0.13",
     "hypothesis>=6.100",
     "keras>=3.5",
     "onnxruntime>=1.20",
+    "orbax-export>=0.0.8",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.9",

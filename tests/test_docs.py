@@ -12,8 +12,16 @@ def code_of(page: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S))
 
 
-# Each adds something to the package, which other tests of the same process would see.
-@pytest.mark.parametrize("page", ["add_a_method.md", "add_a_model.md", "add_a_dataset.md"])
+# Those of the artifact need a file: tests/test_artifact.py.
+PAGES = sorted(
+    path.name
+    for path in (ROOT / "docs").glob("*.md")
+    if "```python\n" in path.read_text() and path.name != "artifact.md"
+)
+
+
+# Some add something to the package, which other tests of the same process would see.
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page, run_python):
     code = code_of(page)
     assert code.count("assert") >= 1
