@@ -152,15 +152,17 @@ def _precisions(_: View, records: Records) -> Table:
 def _frontier(_: View, records: Records) -> Table:
     """A line per exported file, the smallest first: mean bytes, mean accuracy over the runs."""
     files = [
-        (bytes_, label(record.row.series), precision, accuracy, deviation)
+        (bytes_, label(record.row.series), precision, accuracy, deviation, len(record.runs))
         for record in records
         for precision, bytes_, accuracy, deviation in record.exports
     ]
     lines = [
-        [series, precision, f"{bytes_:,.0f}", _with_deviation(accuracy, deviation)]
-        for bytes_, series, precision, accuracy, deviation in sorted(files, key=lambda f: f[:3])
+        [series, precision, f"{bytes_:,.0f}", _with_deviation(accuracy, deviation), str(runs)]
+        for bytes_, series, precision, accuracy, deviation, runs in sorted(
+            files, key=lambda f: f[:3]
+        )
     ]
-    return Table(["", "precision", "bytes", "test accuracy"], lines, text=(0, 1))
+    return Table(["", "precision", "bytes", "test accuracy", "seeds"], lines, text=(0, 1))
 
 
 def _errors(_: View, records: Records) -> Table:

@@ -1,6 +1,7 @@
 """Settings of all tests: CPU only, and strict about ranks."""
 
 import gc
+import importlib
 import os
 import pathlib
 import subprocess
@@ -94,6 +95,8 @@ def environment(devices: int) -> dict[str, str]:
 @pytest.fixture
 def fresh_flags(monkeypatch):
     """No command's flags are defined, as in a process of its own."""
+    # Those of all commands are defined before, whichever test comes first.
+    importlib.import_module("smh_jax.cli")
     # Some tests import commands, whose flags have the same names.
     state = vars(flags.FLAGS)
     for key in ("__flags", "__flags_by_module", "__flags_by_module_id"):

@@ -134,22 +134,30 @@ def test_statistics_change_as_those_of_the_activations_do(model):
         np.testing.assert_allclose(new["var"], known["var"] * factor, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["int4", "coded:0.5"])
 @pytest.mark.parametrize("source", ["data", "synthetic"])
-def test_calibrating_by_a_source(model, source, monkeypatch):
+def test_calibrating_by_a_source(model, source, precision, monkeypatch):
     monkeypatch.setattr(calibration, "_IMAGE_STEPS", 2)
     monkeypatch.setattr(calibration, "_SCALE_STEPS", 2)
     monkeypatch.setattr(calibration, "BATCH_SIZE", 16)
     monkeypatch.setattr(calibration, "dataset_of", lambda *_: None)
     monkeypatch.setattr(calibration, "training_images", lambda _: [images(16)])
-    rounded, calibrated = model.at("int4"), calibration.calibrate(model, "int4", source)
+    monkeypatch.setattr(calibration, "_SCALE_RATE", 0.03)
+    rounded, calibrated = model.at(precision), calibration.calibrate(model, precision, source)
     count = {"data": 16, "synthetic": calibration.BATCHES * 16}[source]
     assert calibrated.provenance["calibration"] == {"images": source, "count": count}
-    assert calibrated.precision == "int4"
+    assert calibrated.precision == precision
     # Scales are fitted to real images alone.
     scales = [next(iter(m.stored["pools"].values())).scales for m in (rounded, calibrated)]
     assert np.any(scales[0] != scales[1]) == (source == "data")
     new, old = (m.model_state["batch_stats"]["first"]["var"] for m in (calibrated, rounded))
     assert np.any(new != old)
+    # What was measured of it holds of its file.
+    again = calibration.as_in_a_file(calibrated)
+    for group in ("stored", "model_state"):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(again, group), getattr(calibrated, group)
+        )
 
 
 def test_fitted_scales_bring_the_logits_closer(model):

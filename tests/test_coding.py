@@ -1,5 +1,7 @@
 """Entropy-coded pools: what they cost, what is promised while training, and the way back."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,9 @@ from smh_jax.shipping.artifact import container, entropy_coder
 from tests import artifacts
 
 GOLDEN_WORDS = [562037318, 2]
+GOLDEN_LOGITS = [
+    2.97225, 1.05464, -1.08593, -3.97771, 2.34195, -1.44731, 3.35852, -1.51664, -2.88077, -1.02744
+]  # fmt: skip
 coded_bits = jax.jit(entropy.coded_bits, static_argnums=1)
 
 
@@ -128,6 +133,30 @@ def test_the_stream_of_today_is_read_and_written_as_ever():
     for array in arrays:
         np.testing.assert_array_equal(decoder.take(array.size), array)
     decoder.finish()
+
+
+def test_a_coded_file_of_before_is_read_as_ever():
+    """Written once by `artifacts.make().at("coded:0.25")`; never to be written anew."""
+    path = pathlib.Path(__file__).parent / "data" / "coded.smh"
+    loaded = smh_jax.load(path)
+    assert loaded.precision == "coded:0.25"
+    pools = {
+        name: (
+            pool.shape,
+            int(np.abs(np.asarray(pool.values, int)).sum()),
+            pool.values[:8].tolist(),
+        )
+        for name, pool in loaded.stored["pools"].items()
+    }
+    assert pools == {
+        "u": ((99, 16), 5020, [-7, 3, 0, -2, 0, 5, 0, 3]),
+        "v": ((16, 49), 2470, [2, 0, 2, 2, 2, -3, -3, -6]),
+    }
+    logits = loaded.logits(artifacts.images(1))[0]
+    np.testing.assert_allclose(logits, GOLDEN_LOGITS, rtol=1e-3, atol=1e-3)
+    # What is written of it today is read alike.
+    again = artifact.file.decode(artifact.encode(loaded))
+    jax.tree.map(np.testing.assert_array_equal, again.variables, loaded.variables)
 
 
 @pytest.mark.parametrize(("precision", "weight", "match"), [

@@ -123,7 +123,7 @@ def test_parts_of_a_batch_have_their_own_targets(taught):
 @pytest.mark.parametrize("precision", ["bfloat16", "int4"])
 def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision, untaught):
     model, method, state, batch, gradient = step_once(pool_precision=precision)
-    method = methods.unrounded(method)
+    method = methods.innermost(method)
     rounded = {
         **state.variables,
         "pools": jax.tree.map(lambda x: round_to(x, precision), state.variables["pools"]),
@@ -164,7 +164,7 @@ def test_a_run_at_fewer_bits_is_handed_on_with_them(digits_dir, tmp_path):
     result = train_and_evaluate(config, tmp_path)
     found = trained.read(tmp_path)
     pools = jax.tree.map(lambda x: round_to(x, "int4"), found.variables["pools"])
-    method = methods.unrounded(found.run.method)
+    method = methods.innermost(found.run.method)
     rounded = method.materialize({**found.variables, "pools": pools})
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),

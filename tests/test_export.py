@@ -1,5 +1,6 @@
 """The computation for other programs: parity in processes that cannot import the project."""
 
+import functools
 import json
 import sys
 
@@ -41,7 +42,7 @@ NO_PROJECT = ("smh_jax", "flax", "qwix")
 NO_JAX = (*NO_PROJECT, "jax", "onnx")
 STABLEHLO_CASES = [
     ("smh", "float32", "on_the_fly"), ("smh", "float32", "unpacked"),
-    ("kronecker", "int4", "on_the_fly"),
+    ("kronecker", "int4", "on_the_fly"), ("smh", "coded:0.5", "on_the_fly"),
 ]  # fmt: skip
 ONNX_CASES = [
     ("smh", "float32", "on_the_fly"), ("smh", "float32", "unpacked"),
@@ -49,7 +50,8 @@ ONNX_CASES = [
     ("kronecker", "int4", "on_the_fly"), ("bfloat16", "float32", "on_the_fly"),
     ("multi_hash", "float32", "on_the_fly"), ("combined", "float32", "on_the_fly"),
     ("tucker", "float32", "on_the_fly"), ("tensor_ring", "float32", "on_the_fly"),
-    ("dense", "float32", "on_the_fly"),
+    ("dense", "float32", "on_the_fly"), ("smh", "coded:0.5", "on_the_fly"),
+    ("smh", "coded:0.5", "unpacked"), ("dense", "int2", "on_the_fly"),
 ]  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def expected_logits():
 
     def logits(kind, precision):
         if (kind, precision) not in known:
-            model = artifacts.make(kind).at(precision)
+            model = saved_and_loaded(kind, precision)
             known[kind, precision] = model_logits(model, artifacts.images(3))
         return known[kind, precision]
 
@@ -90,7 +92,15 @@ def model_logits(model, images):
 
 
 def exported(export, cases):
-    return [export(artifacts.make(kind).at(precision), form) for kind, precision, form in cases]
+    return [export(saved_and_loaded(kind, precision), form) for kind, precision, form in cases]
+
+
+@functools.cache
+def saved_and_loaded(kind, precision):
+    """The artifact; a coded one is decoded from its file."""
+    made = artifacts.make(kind).at(precision)
+    coded = precision.startswith("coded")
+    return artifact.file.decode(artifact.encode(made)) if coded else made
 
 
 @pytest.fixture(scope="module")

@@ -128,3 +128,18 @@ def test_an_artifact_is_exported_again_at_another_precision(exported, tmp_path, 
     assert (tmp_path / "small.smh").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
     assert json.dumps(small.provenance) == json.dumps(smh_jax.load(model).provenance)
     assert "small.smh: int8" in done.stdout
+
+
+def test_a_coded_file_predicts_as_it_was_measured(exported, run, tmp_path, run_python):
+    coded = tmp_path / "coded.smh"
+    done = run_python(
+        *("-m", "smh_jax.export", f"--workdir={run[0]}", f"--output={coded}"),
+        "--precision=coded:0.4",
+    )
+    # The table has the precision that was asked for besides all others, and the dense bytes.
+    ((size, measured),) = re.findall(r"^coded:0.4 +([\d,]+) +([\d.]+%)$", done.stdout, re.MULTILINE)
+    assert int(size.replace(",", "")) == coded.stat().st_size
+    weights = smh_jax.load(coded).method.manifest.num_weights
+    assert f"all weights in float32: {4 * weights:,} bytes" in done.stdout
+    done = run_python("-m", "smh_jax.predict", str(coded), "--eval")
+    assert f"accuracy {measured}" in done.stdout

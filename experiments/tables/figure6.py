@@ -44,7 +44,9 @@ def experiment(scale: str) -> Experiment:
     )
 
 
-def _cifar(kind: str, size: int | None = None, paper_size: int | None = None, **fields: Any) -> Row:
+def cifar_row(
+    kind: str, size: int | None = None, paper_size: int | None = None, **fields: Any
+) -> Row:
     """ResNet-32 alongside the paper's number at a size, if there is one."""
     if paper_size:
         number = paper.find("figure6", "cifar_resnet32", kind, paper_size)
@@ -56,17 +58,17 @@ def _cifar(kind: str, size: int | None = None, paper_size: int | None = None, **
 
 
 def _paper() -> tuple[Row, ...]:
-    rows = [_cifar("dense", paper_size=464_154)]
+    rows = [cifar_row("dense", paper_size=464_154)]
     layout = KRONECKER | {"method.options.matrix": "square"}
     for size in paper.sizes("figure6", "cifar_resnet32", "smh"):
         fields = {"name": f"smh_like_for_like-{size}", "overrides": layout, **LIKE_FOR_LIKE}
         # One scale for each of the 31 convolutions is trained beyond what the paper counts.
-        rows += [_cifar("smh", size + 31, size, **fields), _cifar("smh", size, size)]
+        rows += [cifar_row("smh", size + 31, size, **fields), cifar_row("smh", size, size)]
     return (
         *rows,
-        *(_cifar("width_multiplier", None, size, width=width) for size, width in WIDTHS.items()),
-        *(_cifar(kind, size, size) for kind, sizes in DECOMPOSITIONS.items() for size in sizes),
-        *(_cifar("low_rank", size) for size in (46_662, 119_562)),
+        *(cifar_row("width_multiplier", None, size, width=width) for size, width in WIDTHS.items()),
+        *(cifar_row(kind, size, size) for kind, sizes in DECOMPOSITIONS.items() for size in sizes),
+        *(cifar_row("low_rank", size) for size in (46_662, 119_562)),
     )
 
 

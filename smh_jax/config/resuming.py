@@ -18,14 +18,15 @@ _CHANGEABLE = (
     "data.skip_corrupt",
     "parallel.backend",
 )
-# Under these every step's rate follows from the number of all steps.
+# Under these every step's rate follows from the number of all steps, as the sparsity does of a run
+# that prunes.
 _SCHEDULES_OVER_ALL_STEPS = ("cosine", "one_cycle")
 
 
 def changes_on_resume(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
     """The fields, with both values, in which a resumed run differs where it must not."""
     changeable = _CHANGEABLE
-    if now.optimizer.schedule not in _SCHEDULES_OVER_ALL_STEPS:
+    if now.optimizer.schedule not in _SCHEDULES_OVER_ALL_STEPS and not now.pruning:
         changeable = (*changeable, "epochs")
     return {
         field: values

@@ -283,6 +283,8 @@ class Config:
             at this precision will round them (quantization-aware training). The gradient goes
             straight through to the pools, which are kept as they are.
         rate_weight: of 'coded': in the loss, of the mean bits of an element of the coded pools.
+        pruning: share of each pool, of 'dense' of each kernel, that becomes 0 in the first half of
+            training, the smallest magnitudes first; what is pruned may return in any step.
         seed: of initial values, order of examples, augmentation and dropout.
         epochs: passes over the training split; steps follow from it.
         batch_norm: 'local' normalises with the statistics of each device's share of the batch,
@@ -305,6 +307,7 @@ class Config:
     init_from: str | None = None
     pool_precision: str = "float32"
     rate_weight: float = 0.0
+    pruning: float = 0.0
     seed: int = 0
     epochs: float = 1.0
     batch_norm: str = "local"
@@ -328,6 +331,8 @@ class Config:
                 f"method.name={self.method.name!r} must be 'dense' with "
                 f"pull.towards.name={self.pull.towards.name!r}: dense weights are pulled"
             )
+        if not 0 <= self.pruning < 1:
+            raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")
         _at_least("seed", self.seed, 0)
         # JAX makes the same key of a seed and of its low 32 bits.
         _at_most("seed", self.seed, 2**32 - 1)

@@ -5,12 +5,14 @@ from typing import Any
 
 from smh_jax.config.names import check_known
 from smh_jax.manifest import Manifest
+from smh_jax.methods.around import innermost
 from smh_jax.methods.base import GROUPS, Method, Variables, default_options, names, of_name
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
 from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.multi_hash import MultiHash
-from smh_jax.methods.rounded import Rounded, rounded, unrounded
+from smh_jax.methods.pruned import Pruned, pruned
+from smh_jax.methods.rounded import Rounded, rounded
 from smh_jax.methods.smh import SMH
 from smh_jax.methods.tensor_ring import TensorRing
 from smh_jax.methods.tensor_train import TensorTrain
@@ -23,9 +25,9 @@ _RETIRED = {
 }  # fmt: skip
 
 __all__ = [
-    "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Rounded", "TensorRing",
-    "TensorTrain", "Tucker", "Variables", "all_options", "create", "default_options", "names",
-    "rounded", "unrounded",
+    "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Pruned", "Rounded",
+    "TensorRing", "TensorTrain", "Tucker", "Variables", "all_options", "create", "default_options",
+    "innermost", "names", "pruned", "rounded",
 ]  # fmt: skip
 
 

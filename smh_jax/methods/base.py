@@ -108,9 +108,24 @@ class Method(abc.ABC):
         self.map_pools(found.append, variables)
         return found
 
+    def at(self, progress: jax.Array | float) -> "Method":
+        """The method as it trains after a share of all steps: itself, unless it changes with them.
+
+        The share is a scalar, 0 in the first step. Evaluation and export use the method as it is.
+        """
+        return self
+
     def penalty(self, variables: Variables) -> jax.Array:
         """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
         return jnp.float32(0)
+
+    def measures(self, variables: Variables) -> dict[str, jax.Array]:
+        """What a run says of its variables when it is evaluated: scalars by name."""
+        return {}
+
+    def exported(self, variables: Variables) -> Variables:
+        """The variables as a file has them before their pools are rounded for it."""
+        return variables
 
     @cached_property
     def abstract_variables(self) -> Variables:

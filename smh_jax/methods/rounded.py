@@ -1,24 +1,22 @@
-"""A method whose pools are rounded, as a file at a precision will store them, before use."""
+"""Training for the precision at which pools will be stored."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from smh_jax.manifest import Params
 from smh_jax.methods import entropy, rounding
+from smh_jax.methods.around import Around
 from smh_jax.methods.base import Method, Variables
 
 
 @dataclasses.dataclass(frozen=True)
-class Rounded(Method):
+class Rounded(Around):
     """A method around a method: the same variables, weights made from rounded pools.
 
     Training through it makes a model fit for the precision at which it will be stored
-    (quantization-aware training). The gradient passes straight through to the pools, which are
-    kept, initialized and fitted as they are.
+    (quantization-aware training). The gradient passes straight through to the pools.
 
     Attributes:
         inner: the method around which it is.
@@ -27,34 +25,15 @@ class Rounded(Method):
             element of the pools (Oktay et al. 2019, equation 4).
     """
 
-    inner: Method
     precision: str
     rate_weight: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The inner method's."""
-        return self.inner.name
 
     def __repr__(self) -> str:
         return f"Rounded({self.inner!r}, {self.precision!r})"
 
-    def init(self, key: jax.Array, params: Params | None = None) -> Variables:
-        return self.inner.init(key, params)
-
-    def fit(self, params: Params) -> Variables:
-        return self.inner.fit(params)
-
-    def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
-        return self.inner.map_pools(function, variables)
-
-    def materialize(self, variables: Variables) -> Params:
-        return self.inner.materialize(self._rounded(variables))
-
-    def materialize_part(
-        self, variables: Variables, first: int, last: int, zero: jax.Array
-    ) -> dict[str, jax.Array]:
-        return self.inner.materialize_part(self._rounded(variables), first, last, zero)
+    def changed(self, variables: Variables) -> Variables:
+        round_pool = functools.partial(rounding.fake_quantize, precision=self.precision)
+        return self.inner.map_pools(round_pool, variables)
 
     def penalty(self, variables: Variables) -> jax.Array:
         penalty = self.inner.penalty(variables)
@@ -63,19 +42,18 @@ class Rounded(Method):
         size = sum(pool.size for pool in self.pools(variables))
         return penalty + self.rate_weight * self.coded_bits(variables) / size
 
-    @property
-    def is_coded(self) -> bool:
-        """Whether the pools are meant for an entropy coder."""
-        return rounding.parse(self.precision)[0] == "coded"
+    def measures(self, variables: Variables) -> dict[str, jax.Array]:
+        """With `pool_bytes`, what an entropy coder will need, if the pools are meant for one."""
+        measures = self.inner.measures(variables)
+        if rounding.parse(self.precision)[0] != "coded":
+            return measures
+        num_bytes = jnp.round(self.coded_bits(variables) / 8).astype(jnp.int32)
+        return {**measures, "pool_bytes": num_bytes}
 
     def coded_bits(self, variables: Variables) -> jax.Array:
         """Bits of the pools in a file at precision 'coded', a scalar; with a useful gradient."""
         _, step = rounding.parse(self.precision)
         return sum(entropy.coded_bits(pool, step) for pool in self.pools(variables))
-
-    def _rounded(self, variables: Variables) -> Variables:
-        round_pool = functools.partial(rounding.fake_quantize, precision=self.precision)
-        return self.inner.map_pools(round_pool, variables)
 
 
 def rounded(method: Method, precision: str, rate_weight: float = 0.0) -> Method:
@@ -94,8 +72,3 @@ def rounded(method: Method, precision: str, rate_weight: float = 0.0) -> Method:
     if precision == "float32":
         return method
     return Rounded(method.manifest, method.target_size, method, precision, rate_weight)
-
-
-def unrounded(method: Method) -> Method:
-    """The method inside of a `Rounded` one; any other itself."""
-    return method.inner if isinstance(method, Rounded) else method

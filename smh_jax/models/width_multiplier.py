@@ -1,6 +1,6 @@
 """The paper's plain baseline: the same model with fewer channels in every layer, at a target size.
 
-python -c "from smh_jax import width_multiplier as w; print(w.solve('cifar_resnet32', 47_000))"
+python -c "from smh_jax.models.width_multiplier import *; print(solve('cifar_resnet32', 47_000))"
 """
 
 import bisect

@@ -19,7 +19,9 @@ from smh_jax import data
 from smh_jax.config import DataConfig
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
+from smh_jax.methods.rounding import SMALL
 from smh_jax.shipping.artifact import Artifact, ModelSpec, parse
+from smh_jax.shipping.artifact.artifact import restored, small
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.shipping.from_run import dataset_of
 from smh_jax.shipping.synthetic_images import (
@@ -53,11 +55,6 @@ def check(artifact: Artifact, precision: str) -> None:
         raise ValueError(
             f"the pools are stored as {artifact.precision} already; calibration compares with what "
             "they were: start from a float32 artifact"
-        )
-    if parse(precision)[0] == "coded":
-        raise ValueError(
-            f"precision={precision!r} stores batch norm in 8 bits and cannot be calibrated; train "
-            "for it (pool_precision), or choose int8 or fewer bits"
         )
     if artifact.at(precision) is artifact:
         raise ValueError(
@@ -116,18 +113,17 @@ def fitted_scales(
 
     Adam on the Kullback-Leibler divergence of the classes' probabilities, a batch a step.
     """
-    pools, state = rounded.stored["pools"], dict(rounded.model_state)
+    state = dict(rounded.model_state)
     optimizer = optax.adam(optax.cosine_decay_schedule(_SCALE_RATE, steps))
 
     def stored(factors: Sequence[jax.Array]) -> Mapping[str, Any]:
         """With the scales times the exponentials of factors."""
         factor = iter(factors)
-        scaled = jax.tree.map(
-            lambda q: q.replace(scales=q.scales * jnp.exp(next(factor))) if is_quantized(q) else q,
-            pools,
+        return jax.tree.map(
+            lambda q: q.replace(scales=q.scales * jnp.exp(next(factor))) if _is_pool(q) else q,
+            rounded.stored,
             is_leaf=is_quantized,
         )
-        return {**rounded.stored, "pools": scaled}
 
     def loss(factors: Sequence[jax.Array], images: jax.Array, target: jax.Array) -> jax.Array:
         variables = rounded.restore(stored(factors))
@@ -140,14 +136,33 @@ def fitted_scales(
         update, adam = optimizer.update(jax.grad(loss)(factors, *batch), adam)
         return optax.apply_updates(factors, update), adam
 
-    leaves = jax.tree.leaves(pools, is_leaf=is_quantized)
-    factors = [jnp.zeros_like(leaf.scales) for leaf in leaves if is_quantized(leaf)]
+    leaves = jax.tree.leaves(rounded.stored, is_leaf=is_quantized)
+    factors = [jnp.zeros_like(leaf.scales) for leaf in leaves if _is_pool(leaf)]
     adam = optimizer.init(factors)
     for number in range(steps):
         factors, adam = step(
             factors, adam, batches[number % len(batches)], targets[number % len(batches)]
         )
     return dataclasses.replace(rounded, stored=jax.jit(stored)(factors), accuracy={})
+
+
+def _is_pool(leaf: Any) -> bool:
+    return is_quantized(leaf) and leaf.precision not in SMALL
+
+
+def as_in_a_file(artifact: Artifact) -> Artifact:
+    """The artifact with what a file holds in fewer bits: of a coded one, all but the integers."""
+    if parse(artifact.precision)[0] != "coded":
+        return artifact
+
+    def store(leaf: Any) -> Any:
+        if not is_quantized(leaf):
+            return leaf
+        return leaf.replace(scales=leaf.scales.astype(jnp.bfloat16).astype(jnp.float32))
+
+    stored = jax.tree.map(store, artifact.stored, is_leaf=is_quantized)
+    state = dict(artifact.model_state)
+    return dataclasses.replace(artifact, stored=stored, model_state=restored(small(state), state))
 
 
 def training_images(config: DataConfig) -> list[jax.Array]:
@@ -193,6 +208,7 @@ def calibrate(
     if source == "data":
         targets = [artifact.logits(images) for images in batches]
         calibrated = fitted_scales(calibrated, batches, targets, _SCALE_STEPS)
+    calibrated = as_in_a_file(calibrated)
     done = {"images": source, "count": sum(map(len, batches))}
     provenance = {**artifact.provenance, "calibration": done}
     return dataclasses.replace(calibrated, provenance=provenance)

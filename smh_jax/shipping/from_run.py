@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 
+import jax
 from absl import logging
 
 import smh_jax
@@ -19,7 +20,8 @@ from smh_jax.training.workdir import Workdir
 def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
     """The latest state of a run as an artifact; the averages of a run that keeps them.
 
-    Its pools are those that were trained, of whatever precision: `Artifact.at` rounds them.
+    Its pools are those that were trained, pruned if the run prunes them, but not rounded:
+    `Artifact.at` rounds them.
     Raises ValueError if there is no trained run.
     """
     source = trained.read(workdir)
@@ -29,8 +31,8 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         logging.warning("the run is not complete: this is its step %d", source.step)
         result = {}
     return Artifact(
-        method=methods.unrounded(source.run.method),
-        stored=source.variables,
+        method=methods.innermost(source.run.method),
+        stored=jax.jit(source.run.method.exported)(source.variables),
         model_state=source.model_state,
         model=artifacts.ModelSpec(model.name, dataset.num_classes, dict(model.options)),
         preprocessing=artifacts.Preprocessing(

@@ -28,6 +28,7 @@ def fitting(
     model_state: Any,
     target_bytes: int,
     precision: str,
+    sparsity: float = 0.0,
 ) -> Method:
     """The method of the most variables whose file has no more than so many bytes.
 
@@ -37,6 +38,7 @@ def fitting(
         model_state: shapes of the model's other collections.
         target_bytes: of the file.
         precision: of the pools.
+        sparsity: share of each pool that is pruned.
 
     Raises:
         ValueError: if no file is as small, naming the smallest one.
@@ -51,7 +53,7 @@ def fitting(
             # Too few variables for the tensors that are stored, if for any.
             low = middle + 1
             continue
-        size = expected_bytes(method, model_state, precision)
+        size = expected_bytes(method, model_state, precision, sparsity)
         if size <= target_bytes:
             best, low = method, middle + 1
         else:

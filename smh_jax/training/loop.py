@@ -19,7 +19,6 @@ from clu import metric_writers
 import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.methods import Rounded
 from smh_jax.training import evaluation, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
@@ -103,7 +102,7 @@ def train_and_evaluate(
                 host_state = checkpoints.check_finite(backend.first_replica(state))
             if evaluate_now:
                 measured = evaluate(state)
-                monitor.write_evaluation(step, measured, _pool_bytes(program, run, state))
+                monitor.write_evaluation(step, measured, _measures(program, state))
             monitor.flush()
             if save:
                 checkpoints.save(host_state, _progress(monitor, run))
@@ -116,7 +115,7 @@ def train_and_evaluate(
                 return None
         checkpoints.wait()
         measured = measured or evaluate(state)
-        result = _result(run, program, measured, monitor) | _pool_bytes(program, run, state)
+        result = _result(run, program, measured, monitor) | _measures(program, state)
         if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
@@ -200,12 +199,10 @@ def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
     return {**monitor.progress(), "microbatches": _num_microbatches(run)}
 
 
-def _pool_bytes(program: Program, run: Run, state: TrainState) -> dict[str, float]:
-    """What an entropy coder needs for the pools; {} in a run that is not trained for one."""
-    if not isinstance(run.method, Rounded) or not run.method.is_coded:
-        return {}
+def _measures(program: Program, state: TrainState) -> dict[str, float]:
+    """What the method says of the variables with which the run is evaluated."""
     variables, _ = program.backend.first_replica(state).evaluated()
-    return {"pool_bytes": round(float(jax.jit(run.method.coded_bits)(variables)) / 8)}
+    return {name: value.item() for name, value in program.measures(variables).items()}
 
 
 def _finished_result(folder: Workdir, program: Program, step: int) -> dict[str, Any] | None:

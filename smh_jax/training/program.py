@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 
+from smh_jax.methods import Variables
 from smh_jax.training import metrics, optim, parallel, pull
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.run import Run
@@ -26,6 +27,7 @@ class Program:
         train_step: of a replicated state, whose memory it takes, a batch and, in a run with a
             teacher, the replicated collections of the teacher's model.
         eval_step: of a replicated state and a batch with a mask.
+        measures: what the method says of its variables, scalars by name.
     """
 
     num_steps: int
@@ -35,6 +37,7 @@ class Program:
     backend: parallel.Backend
     train_step: Callable[..., tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
+    measures: Callable[[Variables], dict[str, jax.Array]]
 
     @classmethod
     def for_run(
@@ -72,6 +75,7 @@ class Program:
             config=config.optimizer,
             seed=config.seed,
             distillation=distillation,
+            num_steps=num_steps,
         )
 
         backend = parallel.backend(config.parallel.backend)
@@ -95,4 +99,5 @@ class Program:
             backend=backend,
             train_step=backend.map_replicas(step, donate_state=True, devices=devices),
             eval_step=backend.map_replicas(eval_state, donate_state=False, devices=devices),
+            measures=jax.jit(method.measures),
         )

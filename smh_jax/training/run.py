@@ -85,7 +85,7 @@ class Run:
     def expected_bytes(self, precision: str) -> int:
         """Of the exported file, at most but for a few."""
         state = _state_shapes(self.local_model, self.input_shape)
-        return expected_bytes(methods.unrounded(self.method), state, precision)
+        return expected_bytes(self.method, state, precision, self.config.pruning)
 
     @property
     def local_model(self) -> nn.Module:
@@ -116,8 +116,10 @@ def _method(
             state,
             config.method.target_bytes,
             precision,
+            config.pruning,
         )
-    return methods.rounded(method, precision, config.rate_weight)
+    # What is pruned is rounded, and not what is rounded pruned: equal magnitudes are not ranked.
+    return methods.pruned(methods.rounded(method, precision, config.rate_weight), config.pruning)
 
 
 def _state_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> forward.ModelState:

@@ -43,11 +43,11 @@ def starting_scales(learned: Trained) -> list[np.ndarray]:
         return _cut(learned, np.asarray(source.variables["scales"]))
     tensors = learned.run.method.manifest.hashed
     starts = [float(tensor.initial.stddev > 0) for tensor in tensors]
-    return _cut(learned, np.repeat(starts, methods.unrounded(learned.run.method).scale_sizes))
+    return _cut(learned, np.repeat(starts, methods.innermost(learned.run.method).scale_sizes))
 
 
 def _cut(learned: Trained, scales: np.ndarray) -> list[np.ndarray]:
-    return np.split(scales, np.cumsum(methods.unrounded(learned.run.method).scale_sizes)[:-1])
+    return np.split(scales, np.cumsum(methods.innermost(learned.run.method).scale_sizes)[:-1])
 
 
 def tiled(learned: Trained) -> tuple[list[Tensor], list[np.ndarray]]:
@@ -81,7 +81,7 @@ def cancelled_scales(manifest: Manifest) -> list[str]:
 def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
     """All pictures that the run in a folder has, by name."""
     learned = trained.read(workdir)
-    method = methods.unrounded(learned.run.method)
+    method = methods.innermost(learned.run.method)
     about = _about(learned)
     drawn: dict[str, tuple[Picture, ...]] = {}
     if rows := read_metrics(workdir):

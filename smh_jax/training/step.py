@@ -103,6 +103,7 @@ def train_step(
     config: OptimizerConfig,
     seed: int,
     distillation: Distillation | None = None,
+    num_steps: int | None = None,
 ) -> tuple[TrainState, metrics.Training]:
     """One update from one replica's share of the batch; to be mapped over `AXIS_NAME`.
 
@@ -111,10 +112,14 @@ def train_step(
         batch: `image` [examples, height, width, channels] and `label` [examples].
         teacher: collections of the teacher's model, in a run with `distillation`.
         model, method, optimizer, config, seed, distillation: of the run, static.
+        num_steps: of the whole training, for a method that changes in its course (`Method.at`);
+            None trains it as it is.
 
     Returns:
         The next state, equal on all replicas, and the metrics of the whole batch.
     """
+    if num_steps is not None:
+        method = method.at(state.step / num_steps)
     params, pull_back = jax.vjp(method.materialize, state.variables)
 
     def microbatch_gradient(index: jax.Array | int, microbatch: Batch) -> tuple[Any, Any]:

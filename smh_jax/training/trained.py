@@ -115,7 +115,7 @@ def load_initial(config: Config) -> Trained | None:
     wrong = [f"{n}: {theirs[n]!r} there, {ours[n]!r} here" for n in ours if theirs[n] != ours[n]]
     if not wrong:
         ours_method = Run.from_config(config, source.run.method.manifest).method
-        if methods.unrounded(source.run.method) != methods.unrounded(ours_method):
+        if methods.innermost(source.run.method) != methods.innermost(ours_method):
             wrong = [f"method: {method} there, {config.method} here"]
     if wrong:
         hint = "; python -m smh_jax.convert makes one" if method.name == "dense" else ""

@@ -104,8 +104,11 @@ class Workdir:
             )
             hint = "choose another workdir or the same configuration"
             if "epochs" in changed:
+                cause = f"schedule {config.optimizer.schedule!r} every step's rate"
+                if config.pruning:
+                    cause = f"pruning={config.pruning} every step's sparsity"
                 hint += (
-                    f" (under schedule {config.optimizer.schedule!r} every step's rate follows "
+                    f" (under {cause} follows "
                     f"from epochs; --config.init_from={self.path} starts anew from the result)"
                 )
             raise ValueError(

@@ -64,6 +64,12 @@ def _square(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     return elementwise(builder, "Mul", x, x, dtype=x.dtype)
 
 
+@translates("exp2")
+def _exp2(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    two = builder.graph.constant(np.asarray(2, x.dtype))
+    return builder.node("Pow", two, x, like=x)
+
+
 @translates("select_n")
 def _select(builder: Builder, equation: Any, which: Tensor, *cases: Tensor) -> Tensor:
     if which.dtype != np.bool_ or len(cases) != 2:
