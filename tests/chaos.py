@@ -34,6 +34,17 @@ from tests.small import digits_config, write_config_file
 from tests.test_train import final_state, numbers, rows
 
 _STEPS_PER_EPOCH = 22.453125
+# The ordinary command with a model that is traced in less time than those that have names.
+_COMMAND = """
+from smh_jax import cli, main, models
+from tests.small import TwoLayers
+
+def create(name, num_classes, axis_name, **_):
+    return TwoLayers(num_classes, axis_name)
+
+models.create = create
+cli.run(main.main)
+"""
 _DISK = 32 * 2**20
 _SECONDS = 300
 # How a start may end: done, refused, told to end; or by the signal.
@@ -254,13 +265,17 @@ def main(arguments: list[str] | None = None) -> int:
         data_dir.mkdir()
         data.load(data.describe("digits", str(data_dir)), "test", str(data_dir))
         config = digits_config(
-            data_dir, epochs=30 / _STEPS_PER_EPOCH, log_every_steps=2, checkpoint_every_steps=3
+            data_dir,
+            method__target_size=400,
+            epochs=30 / _STEPS_PER_EPOCH,
+            log_every_steps=2,
+            checkpoint_every_steps=3,
         )
         path = folder / "config.py"
         write_config_file(path, config)
 
         def start(workdir: pathlib.Path) -> forks.Process:
-            command = ("-m", "smh_jax.main", f"--config={path}", f"--workdir={workdir}")
+            command = ("-c", _COMMAND, f"--config={path}", f"--workdir={workdir}")
             return server.start(*command, cwd=conftest.ROOT, env=conftest.environment(1))
 
         undisturbed = folder / "undisturbed"

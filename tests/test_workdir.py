@@ -16,7 +16,7 @@ from configs import digits
 from smh_jax import Manifest, models
 from smh_jax.config import from_config_dict
 from smh_jax.config.files import read_json_with_digest
-from smh_jax.training import lease, rows
+from smh_jax.training import lease, metrics_file, rows
 from smh_jax.training.progress import Progress
 from smh_jax.training.workdir import Workdir
 
@@ -46,14 +46,16 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     assert workdir.result() is None
     workdir.describe(config, manifest)
     assert workdir.check(config) == manifest
-    writer = rows.metric_writer(workdir.path, 0, Progress(9, 3.0, 8))
+    path = workdir.path / "metrics.jsonl"
+    writer = rows.row_writer(workdir.path, b"", Progress(9, 3.0, 8))
     for step in range(1, 6):
         writer.write_scalars(step, {"train_loss": 1.0 / step})
         writer.flush()
-    writer = rows.metric_writer(workdir.path, 3, Progress(9, 3.0, 8))
+    kept = metrics_file.rows_until(path, 3, None)
+    writer = rows.row_writer(workdir.path, kept, Progress(9, 3.0, 8))
     writer.write_scalars(4, {"train_loss": 7.0})
     writer.flush()
-    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    lines = path.read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert json.loads(lines[-1])["train_loss"] == 7.0
     workdir.write_result({"steps": 5})

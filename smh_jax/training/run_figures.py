@@ -1,8 +1,6 @@
 """The figures that a run has: what is drawn of it, read from its folder."""
 
-import json
 import math
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -13,16 +11,8 @@ from smh_jax.manifest import Tensor
 from smh_jax.methods import SMH, Method
 from smh_jax.methods.base import PooledMethod
 from smh_jax.training import figures, trained
+from smh_jax.training.metrics_file import read_rows
 from smh_jax.training.trained import Trained
-
-
-def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; none for a run at step 0."""
-    path = workdir / "metrics.jsonl"
-    try:
-        return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def scales_of(learned: Trained) -> list[np.ndarray]:
@@ -71,7 +61,7 @@ def figures_of(workdir: epath.Path) -> dict[str, Figure]:
     learned = trained.read(workdir)
     method = methods.unrounded(learned.run.method)
     drawn: dict[str, Figure] = {}
-    if rows := read_metrics(workdir):
+    if rows := read_rows(workdir / "metrics.jsonl"):
         drawn["curves"] = figures.training_curves(rows)
     tensors, weights = tiled(learned)
     shape, rank = matrix_of(method, sum(tensor.size for tensor in tensors))
