@@ -257,6 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args(arguments)
     chosen, ends, broken = collections.Counter(), collections.Counter(), []
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = pathlib.Path(temporary)
         server = forks.Server(conftest.ROOT)
@@ -281,15 +282,15 @@ def main(arguments: list[str] | None = None) -> int:
         undisturbed = folder / "undisturbed"
         # The first one compiles, the second one is timed.
         for workdir in (folder / "first", undisturbed):
-            begin = time.monotonic()
+            started = time.monotonic()
             _, errors = (process := start(workdir)).communicate()
             assert process.returncode == _DONE, errors
-        seconds = time.monotonic() - begin
+        seconds = time.monotonic() - started
         print(f"an undisturbed run takes {seconds:.1f} seconds", flush=True)
 
         def disturb(number: int) -> tuple[Trial, list[str], str]:
             choose = random.Random(f"{options.seed} {number}")
-            disturbances = choose.choices(DISTURBANCES, k=choose.randint(1, 4))
+            disturbances = choose.choices(DISTURBANCES, k=choose.randint(1, 3))
             disk = folder / f"disk{number}"
             trial = Trial(disk / "run", lambda: start(disk / "run"), choose, seconds)
             error = ""
@@ -297,8 +298,8 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     run_trial(trial, disturbances)
                     compare(trial.workdir, undisturbed)
-                except Broken as broken:
-                    error = f" is BROKEN ({broken})"
+                except Exception as broken:
+                    error = f" is BROKEN ({broken!r:.4000})"
             print(f"run {number}{error}: {', '.join(trial.events)}", flush=True)
             return trial, [disturb.__name__ for disturb in disturbances], error
 
@@ -309,7 +310,10 @@ def main(arguments: list[str] | None = None) -> int:
                 ends.update(_kind(event) for event in trial.events)
                 broken += [number] * bool(error)
     command = shlex.join(["python", *sys.orig_argv[1:]])
-    print(f"\n`{command}`: {options.runs} runs, {len(broken)} broken {broken or ''}\n")
+    print(
+        f"\n`{command}`: {options.runs} runs, {len(broken)} broken {broken or ''}, "
+        f"in {time.monotonic() - begin:.0f} seconds\n"
+    )
     for title, counts in (("disturbance", chosen), ("end of a start", ends)):
         print(f"| {title} | times |\n| --- | ---: |")
         print("".join(f"| {name} | {count} |\n" for name, count in counts.most_common() if name))

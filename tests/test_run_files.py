@@ -67,7 +67,7 @@ def test_a_kill_at_any_byte_leaves_the_old_content_or_the_new(tmp_path, monkeypa
 
     with monkeypatch.context() as patches:
         patches.setattr(type(epath.Path(path)), "write_bytes", write_a_part)
-        for size in range(200):
+        for size in range(200):  # noqa: B007 (read by the function above)
             with pytest.raises(Killed):
                 files.write_json_with_digest(path, new)
             assert files.read_json_with_digest(path) == old
@@ -97,7 +97,9 @@ def test_rows_cut_off_at_any_byte(metrics):
         assert [row["step"] for row in read_rows(path)] == [2 * n for n in range(1, complete + 1)]
         # The checkpoint of step 6 has three rows.
         if complete < 3:
-            with pytest.raises(ValueError, match=rf"{path} is damaged \(rows up to step 6 are miss"):
+            with pytest.raises(
+                ValueError, match=rf"{path} is damaged \(rows up to step 6 are miss"
+            ):
                 rows_until(path, 6, digests[6])
         else:
             kept = rows_until(path, 6, digests[6])

@@ -84,7 +84,7 @@ def rows_until(path: epath.Path, step: int, digest: str | None) -> bytes:
     count = sum(other is not None and other <= step for other in steps)
     kept = b"".join(lines[:count])
     damage = ""
-    if (bad := [i for i, other in enumerate(steps[:count]) if other is None or other > step]):
+    if bad := [i for i, other in enumerate(steps[:count]) if other is None or other > step]:
         damage = f"in row {bad[0] + 1}: {lines[bad[0]][:60]!r}"
     elif digest is not None and hashlib.sha256(kept).hexdigest() != digest:
         damage = f"rows up to step {step} are missing or are not as they were written"

@@ -35,9 +35,9 @@ def row_writer(folder: epath.Path, kept: bytes, progress: Progress) -> RowWriter
 
     Args:
         folder: of the run.
-        kept: rows in metrics.jsonl up to the step from which the run is resumed. Later ones, written
-            between the last checkpoint and the end of the process, are dropped: they will come
-            again.
+        kept: rows in metrics.jsonl up to the step from which the run is resumed. Later ones,
+            written between the last checkpoint and the end of the process, are dropped: they will
+            come again.
         progress: says each row in the log.
     """
     path = folder / "metrics.jsonl"
