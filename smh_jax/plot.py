@@ -22,8 +22,10 @@ DPI = flags.DEFINE_integer("dpi", 200, "Dots per inch of images.", lower_bound=1
 def main(_: list[str]) -> None:
     """Writes the figures and prints their names."""
     cli.require("matplotlib", "plot")
+    from smh_jax.config.buckets import check_reachable
     from smh_jax.training import run_figures
 
+    check_reachable(OUTPUT.value, "output")
     workdir = epath.Path(WORKDIR.value)
     output = epath.Path(OUTPUT.value) if OUTPUT.value else workdir / "plots"
     figures = run_figures.figures_of(workdir)

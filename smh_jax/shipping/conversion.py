@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from smh_jax.config import Config, MethodConfig, PullConfig
+from smh_jax.config.buckets import check_reachable
 from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
@@ -162,6 +163,7 @@ def learn(
 
 
 def _check_free(output: str | os.PathLike[str]) -> None:
+    check_reachable(output, "output")
     path = Workdir(output).path
     if path.exists() and any(entry.name != _PULLED for entry in path.iterdir()):
         raise ValueError(f"output={output} is not empty: choose a new folder")
