@@ -210,7 +210,10 @@ class Saved:
         shutil.copytree(self._folder, path)
         try:
             if choose.random() < 0.25:
-                self._change(choose, path)
+                try:
+                    self._change(choose, path)
+                except Exception:
+                    return "such a one cannot be written"
             else:
                 for _ in range(choose.choice([1, 1, 2])):
                     self._damage(choose, path)
