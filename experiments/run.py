@@ -43,6 +43,8 @@ def main(argv: list[str]) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     experiment = catalogue.load_argument(argv, SCALE.value)
+    if "://" in WORKDIR.value:
+        raise ValueError(f"--workdir={WORKDIR.value} must be a folder on disk")
     workdir = pathlib.Path(WORKDIR.value).resolve()
     Workdir(workdir).check_usable()
     selected = select(jobs(experiment, workdir, _seeds()), ONLY.value)

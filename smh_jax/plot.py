@@ -28,8 +28,10 @@ def main(_: list[str]) -> None:
     cli.require("matplotlib", "plot")
     if HTML.value:
         cli.require("plotly", "plot")
+    from smh_jax.config.buckets import check_reachable
     from smh_jax.training import run_figures
 
+    check_reachable(OUTPUT.value, "output")
     workdir = epath.Path(WORKDIR.value)
     output = epath.Path(OUTPUT.value) if OUTPUT.value else workdir / "plots"
     pictures = run_figures.pictures_of(workdir)

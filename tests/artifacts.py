@@ -1,17 +1,24 @@
 """Models in the form in which they are saved, without the training."""
 
+import base64
 import functools
+import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
+import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 
 from smh_jax import Artifact, Manifest, methods, models
 from smh_jax.shipping import artifact
+from smh_jax.shipping.artifact import container
 
 IMAGE_SHAPE = (8, 8, 1)
 # Method, target size and options.
@@ -109,6 +116,21 @@ def _calibrated(module, params, state, shape):
 
 def _moved(random: np.random.Generator, array: np.ndarray) -> np.ndarray:
     return (array * random.uniform(0.8, 1.2, array.shape) + 0.02).astype(array.dtype)
+
+
+def write_version_1(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
+    """An artifact as they were first written, with the metadata in the header."""
+    packed = {
+        key: base64.b64encode(zlib.compress(json.dumps(metadata[key]).encode())).decode()
+        for key in container._PACKED
+        if key in metadata
+    }
+    described = {**metadata, **packed, "format_version": 1, "digest": container._NO_DIGEST}
+    text = json.dumps(described, separators=(",", ":"))
+    data = safetensors.numpy.save(tensors, metadata={container.KEY: text})
+    blank = container._DIGEST.format(container._NO_DIGEST).encode()
+    digest = container._DIGEST.format(hashlib.sha256(data).hexdigest()).encode()
+    return data.replace(blank, digest, 1)
 
 
 def images(count: int, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:

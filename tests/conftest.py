@@ -94,8 +94,7 @@ def environment(devices: int) -> dict[str, str]:
 
 @pytest.fixture
 def fresh_flags(monkeypatch):
-    """No command's flags are defined, as in a process of its own."""
-    # Those of all commands are defined before, whichever test comes first.
+    """No command's flags are defined, as in a process of its own, but those that all share."""
     importlib.import_module("smh_jax.cli")
     # Some tests import commands, whose flags have the same names.
     state = vars(flags.FLAGS)
@@ -103,7 +102,6 @@ def fresh_flags(monkeypatch):
         monkeypatch.setitem(state, key, dict(state[key]))
     ours = ("smh_jax", "benchmarks", "experiments", "scripts")
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        # Those that all commands share stay.
         if module.split(".")[0] in ours and module != "smh_jax.cli":
             for flag in defined:
                 state["__flags"].pop(flag.name, None)

@@ -1,9 +1,10 @@
 """Files that are valid outside and wrong inside: python -m tests.fuzz --cases=10000 --seed=0
 
-What an artifact or a file of weights holds is changed at random and written anew, with a digest
-that fits. Every one must be refused with a short message, or give what the unchanged one does;
-a description that is that of another sound model, such as another normalization of the images, is
-counted by itself.
+What an artifact, a checkpoint or a file of weights holds is changed at random and written anew,
+with a digest that fits; the files of checkpoints are also damaged as disks do it. Every one must be
+refused with a short message, or give what the unchanged one does, or, of a damaged checkpoint, what
+the one before it does. A description of another sound model, such as another normalization of the
+images, is counted by itself.
 """
 
 import argparse
@@ -12,21 +13,33 @@ import copy
 import pathlib
 import random
 import shlex
+import shutil
 import sys
 import tempfile
+import time
+import types
 from collections.abc import Callable
 from typing import Any
 
 import flax.serialization
+import flax.struct
+import flax.traverse_util
 import h5py
 import jax
 import numpy as np
 import safetensors.numpy
+from absl import logging
+from etils import epath
 
 from smh_jax.shipping import artifact, params_file
 from smh_jax.shipping.artifact import container, file
 from smh_jax.shipping.pretrained import readers
+from smh_jax.training import checkpoint
+from smh_jax.training.checkpoint import Checkpoints
+from smh_jax.training.program import Program
+from smh_jax.training.run import Run
 from tests import artifacts
+from tests.small import digits_config
 
 _LONGEST_MESSAGE = 1500
 _VALUES = (
@@ -99,7 +112,7 @@ def changed_bytes(choose: random.Random, tensors: dict[str, np.ndarray]) -> dict
 
 
 class Artifacts:
-    """Artifacts of several methods and precisions."""
+    """Artifacts of several methods and precisions, of both versions."""
 
     def __init__(self) -> None:
         kinds = [
@@ -112,6 +125,8 @@ class Artifacts:
             content = artifact.encode(made.at(precision) if precision else made)
             tensors, metadata = container.read(content)
             self._sound.append((tensors, metadata, file.decode(content)))
+        # Nearly all of the time is spent on tracing the same few models again.
+        file._model_state = _remembered(file._model_state)
 
     def __call__(self, choose: random.Random, folder: pathlib.Path) -> str:
         tensors, metadata, sound = choose.choice(self._sound)
@@ -123,7 +138,13 @@ class Artifacts:
         else:
             key = choose.choice(sorted(metadata))
             metadata = {**metadata, key: changed_json(choose, metadata[key])}
-        loaded = file.decode(container.write(tensors, metadata, compress=False))
+            if choose.random() < 0.05:
+                del metadata[key]
+        if choose.random() < 0.3:
+            content = artifacts.write_version_1(tensors, metadata)
+        else:
+            content = container.write(tensors, metadata, compress=choose.random() < 0.1)
+        loaded = file.decode(content)
         same = all(
             np.array_equal(one, other)
             for one, other in zip(
@@ -138,34 +159,220 @@ class Artifacts:
         return "equal" if same else "another sound model"
 
 
-class Weights:
-    """Named tensors in files of three formats, read for `--params`."""
+def _remembered(model_state: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which is not called again for what it has found to fit."""
+    known: dict[Any, Any] = {}
 
-    def __init__(self) -> None:
-        make = np.random.default_rng(0).normal
-        self._tensors = {f"layer_{i}/kernel": make(size=(3, 4)).astype("f4") for i in range(4)}
+    def remembered(model: Any, manifest: Any, preprocessing: Any) -> Any:
+        key = (repr(model), manifest, repr(preprocessing))
+        if key not in known:
+            known[key] = model_state(model, manifest, preprocessing)
+        return known[key]
+
+    return remembered
+
+
+@flax.struct.dataclass
+class State:
+    """Stands for the state of a training."""
+
+    step: np.ndarray
+    variables: dict[str, Any]
+    ema: tuple[np.ndarray, ...]
+
+
+class Saved:
+    """Folders of a run with two checkpoints, of which files are damaged, or the content changed."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        normal = np.random.default_rng(0).normal
+        self._states = {
+            step: State(
+                step=np.asarray(step, np.int32),
+                variables={
+                    "pools": {"u": normal(size=(5, 3)).astype("f4"), "v": np.zeros((3, 5), "f4")},
+                    "scales": normal(size=7).astype("f4"),
+                },
+                ema=(normal(size=4).astype("f4"), np.asarray(step, np.int32)),
+            )
+            for step in (4, 8)
+        }
+        self._folder = folder / "sound"
+        with Checkpoints(epath.Path(self._folder), keep=3) as checkpoints:
+            for step, state in self._states.items():
+                checkpoints.save(state, {"unlogged": {"loss": [1.5, step]}, "train_seconds": 2.0})
+                checkpoints.wait()
+        self._copies = 0
 
     def __call__(self, choose: random.Random, folder: pathlib.Path) -> str:
-        suffix = choose.choice([".msgpack", ".safetensors", ".h5"])
-        path = folder / f"x{suffix}"
+        self._copies += 1
+        path = folder / f"run{self._copies}"
+        shutil.copytree(self._folder, path)
+        try:
+            if choose.random() < 0.25:
+                try:
+                    self._change(choose, path)
+                except Exception:
+                    return "such a one cannot be written"
+            else:
+                for _ in range(choose.choice([1, 1, 2])):
+                    self._damage(choose, path)
+            return self._restored(path)
+        finally:
+            # A thread of orbax may still be writing.
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _damage(self, choose: random.Random, path: pathlib.Path) -> None:
+        """Does to a file or folder what disks and people do."""
+        files = [found for found in sorted(path.rglob("*")) if found.is_file()]
+        if not files:
+            return
+        names = sorted({found.name for found in files})
+        name = choose.choice(names)
+        target = choose.choice([found for found in files if found.name == name])
+        kind = choose.randrange(6)
+        content = bytearray(target.read_bytes())
+        if kind == 0 and content:
+            for _ in range(choose.choice([1, 1, 3])):
+                content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
+            target.write_bytes(content)
+        elif kind == 1 and content:
+            target.write_bytes(content[: choose.randrange(len(content))])
+        elif kind == 2:
+            target.unlink()
+        elif kind == 3:
+            target.write_bytes(choose.randbytes(choose.choice([0, 1, 100, len(content)])))
+        elif kind == 4:
+            target.write_bytes(choose.choice(files).read_bytes())
+        else:
+            folders = [found for found in sorted(path.rglob("*")) if found.is_dir()]
+            shutil.rmtree(choose.choice(folders))
+
+    def _change(self, choose: random.Random, path: pathlib.Path) -> None:
+        """Saves another checkpoint in the place of the newest, with a digest that fits."""
+        shutil.rmtree(path / "checkpoints" / "8")
+        tree = flax.serialization.to_state_dict(self._states[8])
+        kind = choose.randrange(3)
+        if kind == 0:
+            pools = changed_tensors(choose, tree["variables"]["pools"])
+            tree["variables"] = {**tree["variables"], "pools": pools}
+        elif kind == 1:
+            tree["variables"] = changed_tensors(choose, {"scales": tree["variables"]["scales"]})
+        else:
+            tree["step"] = changed_array(choose, np.asarray(tree["step"]).reshape(1)).reshape(-1)
+        progress = {"unlogged": {"loss": [1.5, 8]}, "train_seconds": 2.0}
+        state = types.SimpleNamespace(**tree)
+        with Checkpoints(epath.Path(path), keep=3) as checkpoints:
+            written = {checkpoint._WRITTEN_BY: {"version": "0"}}
+            written[checkpoint._WRITTEN_BY]["sha256"] = checkpoint._digest(
+                vars(state), progress | written
+            )
+            checkpoints._manager.save(
+                8,
+                args=checkpoint.ocp.args.Composite(
+                    state=checkpoint.ocp.args.StandardSave(vars(state)),
+                    progress=checkpoint.ocp.args.JsonSave(progress | written),
+                ),
+            )
+
+    def _restored(self, path: pathlib.Path) -> str:
+        before = sum(1 for found in path.rglob("*") if found.is_file())
+        with Checkpoints(epath.Path(path), keep=3) as checkpoints:
+            state, _ = checkpoints.restore(self._states[8])
+        step = int(state.step)
+        if step not in self._states or not all(
+            np.array_equal(one, other)
+            for one, other in zip(
+                jax.tree.leaves(state), jax.tree.leaves(self._states[step]), strict=True
+            )
+        ):
+            return "another state of the same shapes"
+        if sum(1 for found in path.rglob("*") if found.is_file()) < before:
+            raise AssertionError("a damaged checkpoint was deleted")
+        return "equal" if step == 8 else "the checkpoint before it"
+
+
+class Params:
+    """A Flax model's collections in files for `--params`, which are checked with the model."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._run = run = Run.from_config(digits_config(data_dir))
+        state = jax.jit(Program.for_run(run, num_examples=1).init_state)()
+        self._like = state.model_state
+        params = jax.jit(run.method.materialize)(state.variables)
+        collections = {"params": params, **state.model_state}
+        self._tensors = {
+            "/".join(path): np.asarray(leaf)
+            for path, leaf in flax.traverse_util.flatten_dict(collections).items()
+        }
+
+    def __call__(self, choose: random.Random, folder: pathlib.Path) -> str:
         changed = changed_tensors(choose, self._tensors)
-        if suffix == ".msgpack":
-            tree = dict(changed)
-            if choose.random() < 0.5:
-                tree = changed_json(choose, {"params": {name: [1.0] for name in changed}})
-            path.write_bytes(flax.serialization.msgpack_serialize(tree))
-            params_file.read(path)
-            return "read, checked with the model"
-        if suffix == ".safetensors":
+        path = folder / choose.choice(["x.msgpack", "x.safetensors"])
+        if path.suffix == ".safetensors":
             path.write_bytes(safetensors.numpy.save(changed))
-            found = readers.read(path)
+        else:
+            tree: Any = flax.traverse_util.unflatten_dict(
+                {tuple(name.split("/")): x for name, x in self._tensors.items()}
+            )
+            if choose.random() < 0.5:
+                tree["params"] = _changed_tree(choose, tree["params"])
+            else:
+                tree = _changed_tree(choose, tree)
+            path.write_bytes(flax.serialization.msgpack_serialize(tree))
+        params, state = params_file.fit(
+            params_file.read(path), self._run.method.manifest, self._like
+        )
+        loaded = flax.traverse_util.flatten_dict({"params": params, **state}, sep="/")
+        if {name: x.shape for name, x in loaded.items()} != {
+            name: x.shape for name, x in self._tensors.items()
+        } or not all(np.isfinite(np.asarray(x, np.float32)).all() for x in loaded.values()):
+            raise AssertionError("what is not of the model was taken")
+        same = all(np.array_equal(x, self._tensors[name]) for name, x in loaded.items())
+        return "equal" if same else "other numbers that fit"
+
+
+def _changed_tree(choose: random.Random, tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree of which a node or leaf at any depth is changed."""
+    key = choose.choice(sorted(tree))
+    if isinstance(tree[key], dict) and choose.random() < 0.8:
+        return {**tree, key: _changed_tree(choose, tree[key])}
+    if isinstance(tree[key], np.ndarray) and choose.random() < 0.7:
+        return changed_tensors(choose, tree)
+    changed = dict(tree)
+    value = changed.pop(key)
+    if choose.random() < 0.8:
+        new = choose.choice(["", "x", key + "/x", key])
+        changed[new] = choose.choice(
+            [value, {"x": value}, {}, 1.5, "x", None, [1.0], np.float32(1)]
+        )
+    return changed
+
+
+class Weights:
+    """Another library's weights in files for `--params`, which are read by themselves."""
+
+    def __init__(self) -> None:
+        normal = np.random.default_rng(0).normal
+        self._tensors = {f"layer_{i}.weight": normal(size=(3, 4)).astype("f4") for i in range(4)}
+
+    def __call__(self, choose: random.Random, folder: pathlib.Path) -> str:
+        changed = changed_tensors(choose, self._tensors)
+        path = folder / choose.choice(["x.safetensors", "x.h5"])
+        if path.suffix == ".safetensors":
+            path.write_bytes(safetensors.numpy.save(changed))
         else:
             with h5py.File(path, "w") as written:
                 _write_h5(choose, written, changed)
-            found = readers.read(path)
-        if not all(isinstance(x, np.ndarray) for x in found.values()):
+        if choose.random() < 0.3:
+            content = bytearray(path.read_bytes())
+            for _ in range(choose.randint(1, 3)):
+                content[choose.randrange(len(content))] = choose.randrange(256)
+            path.write_bytes(content[: choose.choice([None, None, choose.randrange(len(content))])])
+        loaded = readers.read(path)
+        if not all(isinstance(x, np.ndarray) and x.dtype != object for x in loaded.values()):
             raise AssertionError("read what is no array")
-        return "read, checked with the model"
+        return "read, before it is checked with the model"
 
 
 def _write_h5(choose: random.Random, written: h5py.File, tensors: dict[str, np.ndarray]) -> None:
@@ -192,25 +399,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="case to begin with")
     options = parser.parse_args(arguments)
-    kinds = {"artifact": Artifacts(), "--params file": Weights()}
-    counts, broken = collections.Counter(), 0
+    logging.set_verbosity(logging.ERROR)
+    counts, broken, begin = collections.Counter(), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        for number in range(options.cases):
+        folder = pathlib.Path(temporary)
+        kinds = {
+            "artifact": Artifacts(),
+            "checkpoint": Saved(folder),
+            "--params file of Flax": Params(temporary),
+            "--params file of others": Weights(),
+        }
+        for number in range(options.first, options.first + options.cases):
             choose = random.Random(f"{options.seed} {number}")
-            name = choose.choices(list(kinds), weights=[3, 1])[0]
+            name = choose.choices(list(kinds), weights=[5, 2, 2, 1])[0]
             try:
-                end = kinds[name](choose, pathlib.Path(temporary))
+                end = kinds[name](choose, folder)
             except ValueError as error:
                 end = "refused"
                 if len(str(error)) > _LONGEST_MESSAGE or not str(error).strip():
                     end = f"BROKEN: a message of {len(str(error))} characters"
+                    print(f"case {number}: {error!r:.300}", flush=True)
             except Exception as error:
                 end = f"BROKEN: {type(error).__name__}"
                 print(f"case {number}: {error!r:.300}", flush=True)
             broken += end.startswith("BROKEN")
             counts[name, end] += 1
-    print(f"`{shlex.join(['python', *sys.orig_argv[1:]])}`: {broken} broken\n")
+    seconds = time.monotonic() - begin
+    print(f"`{shlex.join(['python', *sys.orig_argv[1:]])}`: {broken} broken, {seconds:.0f} s\n")
     print("| file | end | cases |\n| --- | --- | ---: |")
     for (name, end), count in sorted(counts.items()):
         print(f"| {name} | {end} | {count} |")

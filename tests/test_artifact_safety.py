@@ -1,5 +1,6 @@
 """Files that are damaged or made to harm: a clear error, and nothing large is allocated."""
 
+import base64
 import copy
 import hashlib
 import json
@@ -169,6 +170,22 @@ def test_other_versions_and_other_files(data, refuses, tmp_path):
     refuses(zstandard.compress(b"something else"), "not an artifact")
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         smh_jax.load(tmp_path / "nothing.smh")
+
+
+@pytest.mark.parametrize(("value", "match"), [
+    (None, "KeyError"), (5, "TypeError"), ("&", "Error"), ("AAAA", "damaged"),
+    (base64.b64encode(zlib.compress(b"[" * 100_000)).decode(), "RecursionError"),
+])  # fmt: skip
+def test_descriptions_of_version_1_that_cannot_be_read(value, match, opened, refuses, monkeypatch):
+    tensors, metadata = opened
+    assert file.decode(artifacts.write_version_1(tensors, metadata)).class_names
+    without = {key: there for key, there in metadata.items() if key != "leaves"}
+    if value is not None:
+        monkeypatch.setattr(container, "_PACKED", ("manifest", "class_names"))
+        without["leaves"] = value
+    content = artifacts.write_version_1(tensors, without)
+    monkeypatch.undo()
+    refuses(content, f"its metadata 'leaves' cannot be read: .*{match}")
 
 
 @pytest.mark.parametrize(("changes", "match"), [

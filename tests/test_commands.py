@@ -1,16 +1,21 @@
 """Commands refuse what cannot be right: in one line, before anything is written."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import runpy
 import shlex
 import shutil
+import socket
 import sys
 import tomllib
+import unittest.mock
+import urllib.request
 
 import PIL.Image
 import pytest
+from etils import epath
 
 from smh_jax.shipping import artifact
 from smh_jax.training import loop
@@ -46,6 +51,8 @@ def folder(digits_dir, tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "empty").mkdir()
+    shutil.copytree(folder / "run", folder / "damaged_rows")
+    (folder / "damaged_rows" / "metrics.jsonl").write_bytes(b"garbage\n")
     return folder
 
 
@@ -74,6 +81,10 @@ def contents(folder):
 def test_bad_inputs(command, error, folder, run_command, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(loop, "_train_batches", None)
+    monkeypatch.setattr(
+        socket, "getaddrinfo", unittest.mock.Mock(side_effect=OSError("no network"))
+    )
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
     shutil.rmtree("new", ignore_errors=True)
     before = contents(folder)
     code = run_command(command)
@@ -81,6 +92,32 @@ def test_bad_inputs(command, error, folder, run_command, monkeypatch):
     assert error in code
     assert "\n" not in code
     assert len(code) < 1000
+    assert contents(folder) == before
+
+
+def test_the_table_is_of_all_commands():
+    assert len(ROWS) > 150
+    commands = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for room in ("smh_jax", "experiments", "benchmarks", "scripts")
+        for path in (ROOT / room).glob("*.py")
+        if "cli.run(main" in path.read_text()
+    }
+    assert commands == {start.split()[0] for start in TABLE}
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(folder, run_command, monkeypatch):
+    monkeypatch.chdir(folder)
+    full = unittest.mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    monkeypatch.setattr(type(epath.Path(folder)), "write_bytes", full)
+    before = contents(folder)
+    for command in (
+        "smh_jax.export --artifact=model.smh --output=model.smh --overwrite --noevaluate",
+        "smh_jax.export --artifact=model.smh --output=full.smh --noevaluate",
+    ):
+        code = run_command(command)
+        assert code.startswith("error: No space left on device: what was saved before is not lost")
+    assert full.called
     assert contents(folder) == before
 
 

@@ -160,6 +160,21 @@ def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(ValueError, match=message):
             params_file.read(tmp_path / name)
+    sound = {"params": params, **jax.tree.map(np.asarray, found.model_state)}
+    kernel = sound["params"]["conv"]["kernel"]
+    for value, message in (
+        (np.where(kernel == kernel.max(), np.nan, kernel), "conv/kernel holds something else than"),
+        (kernel.astype(np.int32), "conv/kernel holds something else than finite numbers"),
+        (kernel[0], r"conv/kernel is \(3, 1, 4\), not \(3, 3, 1, 4\)"),
+        ({"x": kernel}, "conv/kernel is missing; conv/kernel/x is not a tensor of the model"),
+    ):
+        path.write_bytes(
+            flax.serialization.msgpack_serialize(
+                {**sound, "params": {**params, "conv": {"kernel": value}}}
+            )
+        )
+        with pytest.raises(ValueError, match=f"{path} does not fit 'cifar_resnet8': .*{message}"):
+            conversion.of_params(str(path), digits_config(digits_dir))
     partial = {"conv": params["conv"]}
     source = dataclasses.replace(conversion.of_run(dense, SMH), params=partial)
     with pytest.raises(ValueError, match="bn/scale is missing"):

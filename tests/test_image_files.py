@@ -1,5 +1,9 @@
 """Image files come to a stored model as the dataset's images came to it in training."""
 
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -96,6 +100,51 @@ def test_files_that_are_cut_off_or_animated(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"image.png is not an image that can be read: .*trunc"):
         grey.load(path)
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000, 2**31 - 1])
+def test_files_that_claim_too_many_pixels(side, tmp_path):
+    def chunk(kind, content):
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path = tmp_path / "image.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match=r"image.png is not .*decompression bomb") as refused:
+        artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,)).load(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tiff", "bmp", "webp", "ico", "ppm"])
+def test_files_with_other_bytes(suffix, tmp_path):
+    grey = artifact.Preprocessing((9, 9, 1), (0.3,), (0.4,))
+    path = tmp_path / f"image.{suffix}"
+    PIL.Image.fromarray(smooth(20, 24)).save(path)
+    sound, random = path.read_bytes(), np.random.default_rng(0)
+    messages = []
+    for _ in range(60):
+        content = bytearray(sound)
+        for position in random.integers(len(content), size=3):
+            content[position] = random.integers(256)
+        path.write_bytes(content[: random.choice([len(content), random.integers(len(content))])])
+        try:
+            with warnings.catch_warnings():
+                # Of what Pillow can make up for.
+                warnings.simplefilter("ignore")
+                assert grey.load(path).shape == (9, 9, 1)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) >= 10
+    for message in messages:
+        assert message.startswith(f"{path} is not an image that can be read: ")
+        assert len(message) < 600
+        assert "\n" not in message
 
 
 def test_pictures_taken_sideways_are_turned(tmp_path):

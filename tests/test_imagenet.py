@@ -16,6 +16,7 @@ from array_record.python import array_record_module
 from PIL import Image
 
 from smh_jax import data
+from smh_jax.config import buckets
 from smh_jax.data import catalogue, order, preparation, records
 from tests import imagenet_files
 from tests.imagenet_files import NUM_TRAIN, NUM_VALIDATION
@@ -215,6 +216,7 @@ def test_data_that_is_not_prepared(tmp_path):
 def bucket(tmp_path, monkeypatch):
     """The data_dir of a bucket that `tmp_path` stands for."""
     url = "gs://bucket/"
+    monkeypatch.setattr(buckets, "_HOSTS", {})
 
     def local(path):
         # A path that has lost a slash is not in the bucket.

@@ -14,6 +14,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from configs import cifar10
 from smh_jax import Manifest, data, methods
@@ -336,6 +337,26 @@ def test_only_finite_states_are_saved(whole):
         with pytest.raises(DivergedError, match=r"variables/scales .*good checkpoint: .*/11\."):
             checkpoints.save(state.replace(step=np.int32(12)), progress)
     assert saved_steps(workdir) == before
+
+
+def test_a_state_that_is_not_finite_is_not_resumed(whole, tmp_path, monkeypatch):
+    config, workdir, _ = whole
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    state = Program.for_run(Run.from_config(config), num_examples=1437).init_state()
+    with Checkpoints(epath.Path(tmp_path), keep=3) as checkpoints:
+        good, progress = checkpoints.restore(state)
+        # Whoever made it can make a digest.
+        monkeypatch.setattr(checkpoints, "check_finite", lambda state: state)
+        variables = {**good.variables, "scales": np.full_like(good.variables["scales"], np.nan)}
+        checkpoints.save(good.replace(step=np.int32(12), variables=variables), progress)
+        checkpoints.wait()
+        with pytest.raises(
+            ValueError, match=r"step 12 .* is damaged \(its variables/scales is not"
+        ):
+            checkpoints.read()
+        again, _ = checkpoints.restore(state)
+    jax.tree.map(np.testing.assert_array_equal, again, good)
+    assert (tmp_path / "checkpoints" / "12.1.damaged").is_dir()
 
 
 def test_a_second_trainer_is_told_who_the_first_one_is(whole, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import socket
+import threading
 import time
 import unittest.mock
 
@@ -13,10 +14,10 @@ from clu import metric_writers
 from etils import epath
 
 from configs import digits
-from smh_jax import Manifest, models
-from smh_jax.config import from_config_dict
+from smh_jax import Manifest, data, models
+from smh_jax.config import buckets, from_config_dict
 from smh_jax.config.files import read_json_with_digest
-from smh_jax.training import lease, rows
+from smh_jax.training import lease, metrics_file, rows
 from smh_jax.training.progress import Progress
 from smh_jax.training.workdir import Workdir
 
@@ -46,14 +47,16 @@ def test_a_run_is_described_measured_and_goes_on(manifest, workdir):
     assert workdir.result() is None
     workdir.describe(config, manifest)
     assert workdir.check(config) == manifest
-    writer = rows.metric_writer(workdir.path, 0, Progress(9, 3.0, 8))
+    path = workdir.path / "metrics.jsonl"
+    writer = rows.row_writer(workdir.path, b"", Progress(9, 3.0, 8))
     for step in range(1, 6):
         writer.write_scalars(step, {"train_loss": 1.0 / step})
         writer.flush()
-    writer = rows.metric_writer(workdir.path, 3, Progress(9, 3.0, 8))
+    kept = metrics_file.rows_until(path, 3, None)
+    writer = rows.row_writer(workdir.path, kept, Progress(9, 3.0, 8))
     writer.write_scalars(4, {"train_loss": 7.0})
     writer.flush()
-    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    lines = path.read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert json.loads(lines[-1])["train_loss"] == 7.0
     workdir.write_result({"steps": 5})
@@ -92,9 +95,44 @@ def test_a_bucket_that_cannot_be_reached(monkeypatch):
         raise RuntimeError("Could not resolve host:\n www.googleapis.com")
 
     workdir = Workdir("gs://bucket/run")
+    monkeypatch.setattr(buckets, "_HOSTS", {})
     monkeypatch.setattr(type(workdir.path), "exists", exists)
     with pytest.raises(ValueError, match=r"gs://bucket/run cannot be reached: Could .* host: www"):
         workdir.check_usable()
+
+
+@pytest.mark.parametrize("answer", ["none", "no such host"])
+def test_a_bucket_without_a_network(answer, monkeypatch):
+    asked = threading.Event()
+
+    def getaddrinfo(*_, **__):
+        if answer == "none":
+            asked.wait(20)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(buckets, "SECONDS", 0.2)
+    monkeypatch.setattr(buckets.urllib.request, "getproxies", dict)
+    reason = "no answer within 0.2 seconds" if answer == "none" else ".*Name or service not known"
+    message = rf"=gs://bucket/run cannot be reached: storage.googleapis.com: {reason}; check the n"
+    begin = time.monotonic()
+    for function in (Workdir.check_usable, Workdir.read):
+        with pytest.raises(ValueError, match=f"^workdir{message}"):
+            function(Workdir("gs://bucket/run"))
+    with pytest.raises(ValueError, match=f"^data.data_dir{message}"):
+        data.describe("digits", "gs://bucket/run")
+    assert time.monotonic() - begin < 5
+    asked.set()
+    # Whoever is behind a proxy is not known from here.
+    monkeypatch.setattr(buckets.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
+    buckets.check_reachable("gs://bucket/run", "workdir")
+
+
+def test_a_bucket_that_answers(monkeypatch):
+    with socket.create_server(("localhost", 0)) as server:
+        monkeypatch.setattr(buckets, "_HOSTS", {"gs": "localhost"})
+        monkeypatch.setattr(buckets, "_PORT", server.getsockname()[1])
+        buckets.check_reachable("gs://bucket/run", "workdir")
 
 
 def test_a_folder_that_is_read_only(tmp_path, monkeypatch):

@@ -42,7 +42,15 @@ def read_json_with_digest(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: if there is no such file.
         ValueError: if it is not what was written.
     """
-    content = json.loads(epath.Path(path).read_text())
+    return parse_json_with_digest(epath.Path(path).read_bytes())
+
+
+def parse_json_with_digest(text: bytes) -> dict[str, Any]:
+    """What `read_json_with_digest` gives, of the content of a file."""
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"it is nested too deeply: {text[:40]!r}") from error
     if not isinstance(content, dict):
         raise ValueError(f"it is not a JSON object but {content!r:.100}")
     if content.pop(_DIGEST, None) not in (None, _digest(content)):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from smh_jax.config.buckets import check_reachable
 from smh_jax.config.names import check_known
 from smh_jax.data import (
     digits,  # noqa: F401  (registers the builder)
@@ -102,9 +103,10 @@ def describe(
     """Describes a dataset without preparing it; for the arguments see `DataConfig`.
 
     Raises:
-        ValueError: for an unknown name, or a preprocessing that the dataset's images are not made
-            for.
+        ValueError: for an unknown name, a preprocessing that the dataset's images are not made
+            for, or a bucket that cannot be reached.
     """
+    check_reachable(data_dir, "data.data_dir")
     if preprocessing != "plain" and name not in _STREAMED:
         raise ValueError(
             f"data.preprocessing={preprocessing!r} is for images of many sizes "

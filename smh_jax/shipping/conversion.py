@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from smh_jax.config import Config, MethodConfig, PullConfig
+from smh_jax.config.buckets import check_reachable
 from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
@@ -104,16 +104,11 @@ def of_params(path: str, config: Config) -> Conversion:
     else:
         collections = params_file.read(path)
     like = jax.eval_shape(Program.for_run(run, num_examples=1).init_state).model_state
-    state = {name: collections.get(name) for name in like}
-    wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(jnp.shape, state)
-    wrong = [name for name in like if wanted[name] != given[name]]
-    if wrong:
-        raise ValueError(
-            f"params={path} has no {', '.join(wrong)} such as model "
-            f"{config.model.name!r} needs: save all of its collections"
-        )
-    state = jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), state, like)
-    return Conversion(run, collections["params"], state, path)
+    try:
+        params, state = params_file.fit(collections, run.method.manifest, like)
+    except ValueError as error:
+        raise ValueError(f"params={path} does not fit {config.model.name!r}: {error}") from error
+    return Conversion(run, params, state, path)
 
 
 def learn(
@@ -168,6 +163,7 @@ def learn(
 
 
 def _check_free(output: str | os.PathLike[str]) -> None:
+    check_reachable(output, "output")
     path = Workdir(output).path
     if path.exists() and any(entry.name != _PULLED for entry in path.iterdir()):
         raise ValueError(f"output={output} is not empty: choose a new folder")

@@ -2,14 +2,18 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.serialization
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors.numpy
+
+from smh_jax.manifest import Manifest, Params
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -43,6 +47,40 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(tree, dict) or not tree:
         raise ValueError(f"params={path} holds no tree of named tensors")
     return tree if "params" in tree else {"params": tree}
+
+
+def fit(
+    collections: Mapping[str, Any], manifest: Manifest, like: Mapping[str, Any]
+) -> tuple[Params, dict[str, Any]]:
+    """The params and the other collections, checked to be of a model.
+
+    Args:
+        collections: from `read`.
+        manifest: of the model's params.
+        like: the model's other collections, or their shapes and dtypes.
+
+    Raises:
+        ValueError: if a tensor is missing, not of the model or of another shape, or holds anything
+            but finite floating-point numbers; the message names it.
+    """
+    params = collections["params"]
+    if not isinstance(params, dict):
+        raise ValueError("its params are no tree of named tensors")
+    leaves = manifest.leaves(params)
+    state = {name: collections.get(name) for name in like}
+    wanted, given = jax.tree.map(jnp.shape, like), jax.tree.map(_shape, state)
+    if wrong := [name for name in like if wanted[name] != given[name]]:
+        raise ValueError(f"it has no {', '.join(wrong)} such as the model needs: save all of them")
+    leaves |= flax.traverse_util.flatten_dict(state, sep="/")
+    for name, leaf in leaves.items():
+        is_float = isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if not is_float or not np.isfinite(leaf.astype(np.float32)).all():
+            raise ValueError(f"its {name} holds something else than finite numbers")
+    return params, jax.tree.map(lambda leaf, at: jnp.asarray(leaf, at.dtype), state, dict(like))
+
+
+def _shape(leaf: Any) -> tuple[int, ...] | None:
+    return leaf.shape if isinstance(leaf, np.ndarray) else None
 
 
 def _read_safetensors(path: pathlib.Path) -> Any:

@@ -87,16 +87,12 @@ class Checkpoints:
             DivergedError: if one is not; the message names it and the last good checkpoint.
         """
         state = jax.tree.map(np.asarray, state)
-        for name, leaf in named_leaves(state).items():
-            # The sum is finite where all is: float64 does not overflow on sums of float32.
-            with np.errstate(invalid="ignore"):
-                total = np.sum(leaf, dtype=np.float64)
-            if not math.isfinite(total):
-                raise DivergedError(
-                    f"{name} is not finite after step {int(state.step)}; last good checkpoint: "
-                    f"{self.describe_latest()}. A lower optimizer.learning_rate or "
-                    "optimizer.clip_norm may help"
-                )
+        if (name := _not_finite(state)) is not None:
+            raise DivergedError(
+                f"{name} is not finite after step {int(state.step)}; last good checkpoint: "
+                f"{self.describe_latest()}. A lower optimizer.learning_rate or "
+                "optimizer.clip_norm may help"
+            )
         return state
 
     def wait(self) -> None:
@@ -169,6 +165,8 @@ class Checkpoints:
             progress[_WRITTEN_BY] = {"version": written_by}
         elif written_by.pop("sha256") != _digest(state, progress):
             raise ValueError("its content does not have the digest that it was saved with")
+        if (name := _not_finite(state)) is not None:
+            raise ValueError(f"its {name} is not finite")
         return state, progress
 
     def _set_aside(self, faults: dict[int, str], good: int) -> None:
@@ -180,6 +178,16 @@ class Checkpoints:
                 logging.warning("a damaged checkpoint is set aside: %s", fault)
         processes.barrier("damaged checkpoints")
         self._manager.reload()
+
+
+def _not_finite(state: Any) -> str | None:
+    """The name of a leaf that has a number that is not finite, or None."""
+    for name, leaf in named_leaves(state).items():
+        # The sum is finite where all is: float64 does not overflow on sums of float32.
+        with np.errstate(invalid="ignore"):
+            if not math.isfinite(np.sum(leaf, dtype=np.float64)):
+                return name
+    return None
 
 
 def _digest(state: Any, progress: dict[str, Any]) -> str:

@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from absl import logging
-from clu import metric_writers
 
 import smh_jax
 from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.training import evaluation, processes, pull, rows, trained
+from smh_jax.training import evaluation, metrics_file, processes, pull, rows, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.monitor import Monitor
@@ -70,9 +69,12 @@ def train_and_evaluate(
         folder.check(config)
         state, progress = _first_state(run, program, checkpoints, initial)
         first_step = int(state.step)
+        kept = metrics_file.rows_until(
+            folder.path / "metrics.jsonl", first_step, progress.get("rows_sha256")
+        )
         if (result := _finished_result(folder, program, first_step)) is not None:
             return result
-        monitor = _monitor(folder, run, program, checkpoints, first_step, progress)
+        monitor = _monitor(folder, run, program, checkpoints, kept, progress)
         evaluate = functools.partial(
             evaluation.evaluate,
             program.eval_step,
@@ -219,16 +221,16 @@ def _monitor(
     run: Run,
     program: Program,
     checkpoints: Checkpoints,
-    first_step: int,
+    kept: bytes,
     progress: Mapping[str, Any],
 ) -> Monitor:
     """Describes the run in its folder and in the log, and opens what will be written there."""
-    writer: metric_writers.MetricWriter = metric_writers.MultiWriter([])
+    writer = rows.RowWriter()
     if jax.process_index() == 0:
         folder.describe(run.config, run.method.manifest)
         images = run.config.data.batch_size
         progress_table = Progress(program.num_steps, program.steps_per_epoch, images)
-        writer = rows.metric_writer(folder.path, first_step, progress_table)
+        writer = rows.row_writer(folder.path, kept, progress_table)
     logging.info("%s on %s: %r", run.config.model.name, run.dataset.name, run.method)
     # All at once, since a computation between steps would wait for them.
     rates = jax.device_get(jax.jit(jax.vmap(program.learning_rate))(jnp.arange(program.num_steps)))

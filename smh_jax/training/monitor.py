@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from clu import metric_writers
 from clu import metrics as clu_metrics
 
 from smh_jax.config.errors import DivergedError
 from smh_jax.training import metrics
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.evaluation import STEPS_AHEAD
+from smh_jax.training.rows import RowWriter
 
 
 class Monitor:
@@ -26,7 +26,7 @@ class Monitor:
 
     def __init__(
         self,
-        writer: metric_writers.MetricWriter,
+        writer: RowWriter,
         checkpoints: Checkpoints,
         learning_rates: np.ndarray,
         log_every_steps: int,
@@ -90,13 +90,13 @@ class Monitor:
         self._has_rows = True
 
     def progress(self) -> dict[str, Any]:
-        """What the next process needs to resume: seconds, and metrics that no row holds yet."""
+        """What the next process needs to resume: seconds, rows, and metrics that none holds yet."""
         unlogged = {
             name: [float(average.total), float(average.count)]
             for name, average in vars(self._unlogged).items()
             if isinstance(average, clu_metrics.Average)
         }
-        return {**self.stopwatch.progress(), "unlogged": unlogged}
+        return {**self.stopwatch.progress(), **self._writer.progress(), "unlogged": unlogged}
 
     def _log(self, step: int) -> None:
         means = metrics.mean([self._unlogged])

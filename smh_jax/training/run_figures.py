@@ -1,9 +1,7 @@
 """The pictures that a run has: what is drawn of it, read from its folder."""
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -15,20 +13,12 @@ from smh_jax.manifest import Manifest, Tensor
 from smh_jax.methods import SMH, Method
 from smh_jax.methods.base import PooledMethod
 from smh_jax.training import figures, trained
+from smh_jax.training.metrics_file import read_rows
 from smh_jax.training.pictures.names import data_name, model_name
 from smh_jax.training.pictures.panels import Picture
 from smh_jax.training.pictures.report import Section, Table
 from smh_jax.training.trained import Trained
 from smh_jax.training.workdir import Workdir
-
-
-def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; none for a run at step 0."""
-    path = workdir / "metrics.jsonl"
-    try:
-        return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def scales_of(learned: Trained) -> list[np.ndarray]:
@@ -84,7 +74,7 @@ def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
     method = methods.innermost(learned.run.method)
     about = _about(learned)
     drawn: dict[str, tuple[Picture, ...]] = {}
-    if rows := read_metrics(workdir):
+    if rows := read_rows(workdir / "metrics.jsonl"):
         drawn["curves"] = figures.training_curves(rows, about)
     tensors, weights = tiled(learned)
     shape, rank = matrix_of(method, sum(tensor.size for tensor in tensors))

@@ -21,6 +21,7 @@ from etils import epath
 from smh_jax import config as configs
 from smh_jax import methods, models
 from smh_jax.config import Config, PullConfig
+from smh_jax.config.buckets import check_reachable
 from smh_jax.config.config_files import read_run_config
 from smh_jax.config.files import keep, read_json_with_digest, write_json_with_digest
 from smh_jax.manifest import Manifest
@@ -37,6 +38,7 @@ class Workdir:
     def check_usable(self) -> None:
         """Raises ValueError if the folder is not there and cannot be made; nothing is written."""
         if "://" in os.fspath(self.path):
+            check_reachable(self.path, "workdir")
             try:
                 self.path.exists()
             except Exception as error:
@@ -126,8 +128,9 @@ class Workdir:
         """The configuration and the manifest of the run that is there.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is none, or it is in a bucket that cannot be reached.
         """
+        check_reachable(self.path, "workdir")
         path = self.path / "config.json"
         if not path.exists():
             raise ValueError(f"workdir={self.path} holds no run: it has no config.json")

@@ -27,6 +27,7 @@ FORMAT_VERSION = 2
 # The one key of the header's metadata.
 KEY = "smh_jax"
 _METADATA = "metadata"
+_PACKED = ("manifest", "leaves", "class_names")
 _MAX_METADATA = 2**25
 
 _DIGEST = '\\"digest\\":\\"{}\\"'  # as it appears in JSON inside of JSON
@@ -96,10 +97,7 @@ def read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
     if metadata["format_version"] == 1:
-        return tensors, metadata | {
-            key: json.loads(_inflate(base64.b64decode(metadata[key], validate=True)))
-            for key in ("manifest", "leaves", "class_names")
-        }
+        return tensors, metadata | {key: _unpacked(metadata, key) for key in _PACKED}
     if _METADATA not in tensors:
         raise ValueError("it has no metadata")
     text = _inflate(tensors.pop(_METADATA).tobytes(), _dictionary())
@@ -129,6 +127,14 @@ def _parsed(text: str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ValueError("its metadata are not a JSON object")
     return metadata
+
+
+def _unpacked(metadata: Mapping[str, Any], key: str) -> Any:
+    """What version 1 compressed of its metadata."""
+    try:
+        return json.loads(_inflate(base64.b64decode(metadata[key], validate=True)))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"its metadata {key!r} cannot be read: {error!r:.200}") from error
 
 
 def _inflate(data: bytes, dictionary: bytes = b"") -> str:

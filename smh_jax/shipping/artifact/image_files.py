@@ -1,8 +1,11 @@
 """Image files as a shipped model sees them; needs Pillow, not TensorFlow."""
 
+import contextlib
 import dataclasses
 import math
 import os
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import PIL.Image
@@ -52,12 +55,16 @@ class Preprocessing:
         if channels not in _MODES:
             raise ValueError(f"image files have 1 or 3 channels; the model wants {channels}")
         try:
-            with PIL.Image.open(path) as image:
+            with _strict(), PIL.Image.open(path) as image:
                 image = _in_8_bits(PIL.ImageOps.exif_transpose(image)).convert(_MODES[channels])
         except FileNotFoundError as error:
             raise ValueError(f"{path} does not exist") from error
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is not an image that can be read: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            # What a damaged file brings about in a decoder is of no one type.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{path} is not an image that can be read: {reason:.300}") from error
         image = image.crop(self._window(image.width, image.height))
         pixels = np.asarray(image, np.float64).reshape(image.height, image.width, channels)
         pixels = np.einsum("hy,ywc->hwc", _resizing(self.crop, image.height, height), pixels)
@@ -91,6 +98,14 @@ class Preprocessing:
             )
         mean, stddev = np.asarray(self.mean, np.float32), np.asarray(self.stddev, np.float32)
         return images.astype(np.float32) * (1.0 / (255.0 * stddev)) - mean / stddev
+
+
+@contextlib.contextmanager
+def _strict() -> Iterator[None]:
+    """Makes errors of Pillow's warnings that an image has too many pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        yield
 
 
 def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
