@@ -125,6 +125,14 @@ def test_the_coder_needs_what_is_promised_of_pools_with_many_zeros(sparsity):
     np.testing.assert_array_equal(decoder.take(integers.size), integers)
 
 
+def test_the_rate_draws_what_is_pruned_to_no_side():
+    pool = prune(np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32), 0.8)
+    gradient = np.asarray(jax.grad(entropy.coded_bits)(pool, 1.0))
+    zeros = np.asarray(pool) == 0
+    np.testing.assert_array_equal(gradient[zeros], 0)
+    assert np.all(gradient[~zeros] != 0)
+
+
 @pytest.mark.parametrize("sparsity", [0.3, 0.9])
 def test_the_file_is_as_small_as_expected(sparsity):
     made = artifacts.make(width=1.0, share=0.2)

@@ -3,7 +3,7 @@
 The probability model of a pool is the histogram of its own integers, which is the one of fewest
 bits (Oktay et al. 2019, section 3.2, learn one by gradient). At this minimum the number of bits
 does not change with the model, so that the gradient needs none of it: an element between two
-integers is drawn to the one of fewer bits, by their difference.
+integers is drawn to the one of fewer bits, by their difference, and one on an integer to none.
 """
 
 import jax
@@ -41,6 +41,8 @@ def coded_bits(pool: jax.Array, step: float) -> jax.Array:
     smooth = jnp.log2(total) - jnp.log2(counts + _SMOOTHING)
     lower = jnp.clip(jnp.floor(place), -LARGEST, LARGEST - 1)
     index = jax.lax.stop_gradient(lower).astype(jnp.int32) + LARGEST
-    slope = jax.lax.stop_gradient(smooth[index + 1] - smooth[index])
+    # What lies on an integer, as a pruned 0 does, is drawn to neither side.
+    slope = jnp.where(place == lower, 0.0, smooth[index + 1] - smooth[index])
+    slope = jax.lax.stop_gradient(slope)
     drawn = jnp.sum(slope * place)
     return promised + drawn - jax.lax.stop_gradient(drawn)
