@@ -58,8 +58,8 @@ def test_the_file_holds_what_the_run_is_evaluated_with(run, exported):
     assert loaded.accuracy["loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert loaded.accuracy["examples"] == 360
     assert loaded.class_names == tuple("0123456789")
-    described = f"Artifact(cifar_resnet8, {loaded.method!r}, float32, "
-    assert repr(loaded) == f"{described}{result['test_accuracy']:.2%} of test)"
+    described = f"Artifact(cifar_resnet8, {loaded.method!r}, float32, accuracy "
+    assert repr(loaded) == f"{described}{result['test_accuracy']:.2%})"
     assert loaded.provenance["steps"] == result["steps"]
     assert loaded.provenance["command"] == result["command"]
     assert loaded.method == found.run.method

@@ -88,7 +88,7 @@ class Artifact:
             model = type(self.model.module).__name__
         measured = ""
         if "accuracy" in self.accuracy:
-            measured = f", {self.accuracy['accuracy']:.2%} of {self.accuracy['split']}"
+            measured = f", accuracy {self.accuracy['accuracy']:.2%}"
         return f"Artifact({model}, {self.method!r}, {self.precision}{measured})"
 
     @classmethod
