@@ -311,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
                 broken += [number] * bool(error)
     command = shlex.join(["python", *sys.orig_argv[1:]])
     print(
-        f"\n`{command}`: {options.runs} runs, {len(broken)} broken {broken or ''}, "
+        f"\n`{command}`: {options.runs} runs, {len(broken)} broken{broken or ''}, "
         f"in {time.monotonic() - begin:.0f} seconds\n"
     )
     for title, counts in (("disturbance", chosen), ("end of a start", ends)):
@@ -333,6 +333,7 @@ def _kind(event: str) -> str:
         "No space left": "error: the disk is full",
         "File too large": "error: the disk is full",
         "every checkpoint": "error: every checkpoint is damaged",
+        "metrics.jsonl": "error: metrics.jsonl is damaged",
         "error: ": "error: a damaged file is named",
     }.items():
         if words in event:
