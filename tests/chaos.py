@@ -311,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
                 broken += [number] * bool(error)
     command = shlex.join(["python", *sys.orig_argv[1:]])
     print(
-        f"\n`{command}`: {options.runs} runs, {len(broken)} broken{broken or ''}, "
+        f"\n`{command}`: {options.runs} runs, {len(broken)} broken{f' {broken}' if broken else ''}, "
         f"in {time.monotonic() - begin:.0f} seconds\n"
     )
     for title, counts in (("disturbance", chosen), ("end of a start", ends)):
