@@ -142,6 +142,7 @@ def test_a_run_whose_rows_were_damaged(digits_dir, tmp_path, caplog):
     result = train_and_evaluate(config, tmp_path)
     path = tmp_path / "metrics.jsonl"
     content = path.read_bytes()
+    assert [row["step"] for row in read_rows(path)] == [4, 8, 12]
     lines = content.splitlines(keepends=True)
     damaged = b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]])
     path.write_bytes(damaged)
