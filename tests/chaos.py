@@ -310,10 +310,10 @@ def main(arguments: list[str] | None = None) -> int:
                 ends.update(_kind(event) for event in trial.events)
                 broken += [number] * bool(error)
     command = shlex.join(["python", *sys.orig_argv[1:]])
-    print(
-        f"\n`{command}`: {options.runs} runs, {len(broken)} broken {broken or ''}, "
-        f"in {time.monotonic() - begin:.0f} seconds\n"
-    )
+    seconds = time.monotonic() - begin
+    print(f"\n`{command}`: {options.runs} runs, {len(broken)} broken, in {seconds:.0f} seconds\n")
+    if broken:
+        print(f"broken: {broken}\n")
     for title, counts in (("disturbance", chosen), ("end of a start", ends)):
         print(f"| {title} | times |\n| --- | ---: |")
         print("".join(f"| {name} | {count} |\n" for name, count in counts.most_common() if name))
@@ -333,6 +333,7 @@ def _kind(event: str) -> str:
         "No space left": "error: the disk is full",
         "File too large": "error: the disk is full",
         "every checkpoint": "error: every checkpoint is damaged",
+        "metrics.jsonl": "error: metrics.jsonl is damaged",
         "error: ": "error: a damaged file is named",
     }.items():
         if words in event:

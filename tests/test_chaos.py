@@ -15,3 +15,5 @@ def test_files_that_are_wrong_inside(run_python):
     assert ": 0 broken" in done.stdout
     assert "| artifact | refused |" in done.stdout
     assert "| artifact | equal |" in done.stdout
+    assert "| checkpoint | equal |" in done.stdout
+    assert "| --params file of Flax | refused |" in done.stdout

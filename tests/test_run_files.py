@@ -142,7 +142,9 @@ def test_a_run_whose_rows_were_damaged(digits_dir, tmp_path, caplog):
     result = train_and_evaluate(config, tmp_path)
     path = tmp_path / "metrics.jsonl"
     content = path.read_bytes()
-    damaged = content.replace(b'"step": 8', b'"step": 8,,')
+    assert [row["step"] for row in read_rows(path)] == [4, 8, 12]
+    lines = content.splitlines(keepends=True)
+    damaged = b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]])
     path.write_bytes(damaged)
     for read in (run_figures.figures_of, lambda folder: train_and_evaluate(config, folder)):
         with pytest.raises(ValueError, match=rf"{path} is damaged .*row 2"):
