@@ -60,11 +60,13 @@ class Record:
     def exports(self) -> list[tuple[str, float, float, float | None]]:
         """Of exported files: precision, mean bytes, mean accuracy and its deviation in percent.
 
-        The deviation of one run is None.
+        Those of which every run has one. The deviation of one run is None.
         """
         exports = []
         for precision in self.runs[0]["exports"] if self.runs else ():
-            files = [run["exports"][precision] for run in self.runs]
+            files = [run["exports"].get(precision) for run in self.runs]
+            if None in files:
+                continue
             accuracies = [100 * file["accuracy"] for file in files]
             deviation = statistics.stdev(accuracies) if len(files) > 1 else None
             mean_bytes = statistics.fmean(file["bytes"] for file in files)

@@ -16,7 +16,7 @@ from experiments.tables.small_scale import REDUCED
 # Chosen on held-out training images among 0, 0.03 and 0.1 at one step.
 RATE_WEIGHT = 0.03
 # Exports of one run, whose pools are rounded after training.
-AFTER = ("float32", "int8", "int4", "coded:0.125", "coded:0.25")
+AFTER = ("float32", "int8", "int4", "coded:0.08", "coded:0.125", "coded:0.25")
 
 
 @dataclasses.dataclass(frozen=True)
