@@ -183,10 +183,14 @@ def good_for() -> str:
         return f"{mean:+.2f} ± {error:.2f}"
 
     steps = benchmark_rows("training_step")
-    files = {r.row.name: r for r in reported("frontier") if r.runs}
-    coded = [files["frontier-SMH_10%-coded:0.125"], files["frontier-dense-pruned_90%-coded:1.0"]]
-    (_, ours, our_accuracy, _), (_, theirs, their_accuracy, _) = (r.exports[0] for r in coded)
-    seeds = " and ".join(str(len(record.runs)) for record in coded)
+    files = {
+        (record.row.name, precision): f"{accuracy:.1f}% in {size:,.0f} B"
+        for record in reported("frontier")
+        for precision, size, accuracy, _ in record.exports
+    }
+    narrow = files["frontier-width_multiplier_25%-coded:0.5", "coded:0.5"]
+    pruned = files["frontier-dense-pruned_90%-coded:1.0", "coded:1.0"]
+    dense = files["frontier-dense-coded:1.5", "coded:1.5"]
     converted = next(r for r in reported("shipping") if r.row.name == "shipping-converted")
     rows = [
         [
@@ -208,10 +212,10 @@ def good_for() -> str:
             "SMH is better at this size.",
         ],
         [
-            "dense weights in fewer bits",
-            f"{our_accuracy:.1f}% in {ours:,.0f} B",
-            f"Pruned by 90%, dense weights have {their_accuracy:.1f}% in {theirs:,.0f} B "
-            f"(seeds: {seeds}; `docs/bytes.md`).",
+            "other networks in fewer bits",
+            files["resnet8-smh-7500", "coded:0.125"],
+            f"A network of half the width has {narrow}, dense weights that are pruned {pruned}, "
+            f"and not pruned {dense}: SMH is for the smallest files (`docs/bytes.md`).",
         ],
         [
             "a trained model, without more training",

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.experiment import Claim, Experiment, View
+from experiments.experiment import Experiment, View
 from experiments.row import RUN_OF, Row
 from experiments.tables import figure6, imagenet
 from experiments.tables.small_scale import REDUCED
@@ -143,21 +143,12 @@ def experiment(scale: str) -> Experiment:
     """ResNet-32 on CIFAR-10 and EfficientNet-B4 on ImageNet; else ResNet-8 on Fashion-MNIST."""
     if scale == "paper":
         by_title = {"ResNet-32, CIFAR-10": RESNET32, "EfficientNet-B4, ImageNet": EFFICIENTNET_B4}
-        question, claims = "", ()
+        question = ""
     else:
         by_title = {"": SMALL}
         question = (
             " ResNet-8 at 14 x 14 pixels on Fashion-MNIST, three epochs; 10,000 test images: one "
             "standard error is 0.3 points."
-        )
-        claims = (
-            Claim(
-                "SMH at 10%, trained coded at an eighth, keeps what it has unrounded less 0.2",
-                row="frontier-SMH_10%-coded:0.125",
-                than="resnet8-smh-7500",
-                margin=0.2,
-                paired=True,
-            ),
         )
     rows = {title: networks.all_rows() for title, networks in by_title.items()}
     return Experiment(
@@ -170,5 +161,4 @@ def experiment(scale: str) -> Experiment:
             View("frontier", title, tuple(row.name for row in group))
             for title, group in rows.items()
         ),
-        claims=claims,
     )
