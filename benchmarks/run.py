@@ -1,7 +1,7 @@
 """All benchmarks: python -m benchmarks.run [--only=materialize,memory] [--cases=REGEX]
 
 Each of benchmarks/benchmarks.toml writes a JSON file, a Markdown table and a picture to
-benchmarks/results/; with --report, tables and pictures are made anew of what the files have. Cases
+benchmarks/results/; with --redraw, tables and pictures are made anew of what the files have. Cases
 that were measured before stay in the files until they are measured again, so that a long benchmark
 can be run in parts.
 """
@@ -29,7 +29,7 @@ CASES = flags.DEFINE_string("cases", "", "Regular expression of the cases; '' is
 SMALL = flags.DEFINE_bool("small", False, "Cases of seconds instead, to see that all of it runs.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of results.", allow_override=True)
-REPORT = flags.DEFINE_bool("report", False, "Measure nothing; write tables and pictures anew.")
+REDRAW = flags.DEFINE_bool("redraw", False, "Measure nothing; write tables and pictures anew.")
 LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 
 
@@ -55,7 +55,7 @@ def main(_: list[str]) -> None:
             raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
     output = pathlib.Path(OUTPUT.value)
-    if REPORT.value:
+    if REDRAW.value:
         for name in ONLY.value:
             report(output, BENCHMARKS[name])
         return

@@ -106,17 +106,14 @@ def test_the_table_is_of_all_commands():
     assert commands == {start.split()[0] for start in TABLE}
 
 
-def test_a_full_disk_is_named_and_leaves_what_was_there(folder, run_command, monkeypatch):
+@pytest.mark.parametrize("output", ["model.smh --overwrite", "full.smh"])
+def test_a_full_disk_is_named_and_leaves_what_was_there(output, folder, run_command, monkeypatch):
     monkeypatch.chdir(folder)
     full = unittest.mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     monkeypatch.setattr(type(epath.Path(folder)), "write_bytes", full)
     before = contents(folder)
-    for command in (
-        "smh_jax.export --artifact=model.smh --output=model.smh --overwrite --noevaluate",
-        "smh_jax.export --artifact=model.smh --output=full.smh --noevaluate",
-    ):
-        code = run_command(command)
-        assert code.startswith("error: No space left on device: what was saved before is not lost")
+    code = run_command(f"smh_jax.export --artifact=model.smh --output={output} --noevaluate")
+    assert code.startswith("error: No space left on device: what was saved before is not lost")
     assert full.called
     assert contents(folder) == before
 

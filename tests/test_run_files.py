@@ -146,13 +146,13 @@ def test_a_run_whose_rows_were_damaged(digits_dir, tmp_path, caplog):
     lines = content.splitlines(keepends=True)
     damaged = b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]])
     path.write_bytes(damaged)
-    for read in (run_figures.figures_of, lambda folder: train_and_evaluate(config, folder)):
+    for read in (run_figures.pictures_of, lambda folder: train_and_evaluate(config, folder)):
         with pytest.raises(ValueError, match=rf"{path} is damaged .*row 2"):
             read(tmp_path)
         assert path.read_bytes() == damaged
     path.write_bytes(content)
     assert train_and_evaluate(config, tmp_path) == result
-    assert "curves" in run_figures.figures_of(tmp_path)
+    assert "curves" in run_figures.pictures_of(tmp_path)
     path.rename(tmp_path / "metrics.damaged")
     assert train_and_evaluate(config, tmp_path) == result
     assert f"{path} is missing: the rows up to step 12 are lost" in caplog.text
