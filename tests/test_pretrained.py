@@ -18,7 +18,13 @@ from smh_jax import models, pretrained
 from smh_jax.shipping import conversion
 from smh_jax.shipping.pretrained import layouts, readers
 from tests.small import digits_config
-from tests.test_keras_parity import PAIRS, TOLERANCE, keras_model, random_images
+from tests.test_keras_parity import (
+    PAIRS,
+    TOLERANCE,
+    check_multiply_adds,
+    keras_model,
+    random_images,
+)
 
 PYTORCH = {"symmetric_padding": True, "bn_epsilon": 1e-5}
 PYTORCH_1E3 = {"symmetric_padding": True, "bn_epsilon": 1e-3}
@@ -113,6 +119,8 @@ def test_keras_applications(key, tmp_path):
     path = tmp_path / "model.weights.h5"
     reference.save_weights(path)
     assert_same(ours(pair.name, path, dict(pair.options), images), expected)
+    model = models.create(pair.name, num_classes=1000, **pair.options)
+    check_multiply_adds(model, reference, images)
 
 
 @pytest.fixture(scope="module")
