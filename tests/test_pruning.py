@@ -181,7 +181,7 @@ def _saved(folder, made):
 
 def test_a_run_that_is_resumed_is_the_same_bit_for_bit(run, tmp_path, monkeypatch):
     config, folder, result = run
-    # As a process that is told to end after a quarter of training, where the sparsity grows.
+    # As a process that gets SIGTERM after a quarter of training, while the sparsity grows.
     steps = result["steps"] // 4
     with monkeypatch.context() as patch:
         patch.setattr(processes, "told_to_end", _told_at(steps))
