@@ -20,9 +20,14 @@ def prepared(tmp_path_factory):
     [
         # The family that compiles fastest, narrow and as published.
         "imagenet_resnet.py:variant=18,target_size=100000",
-        "imagenet_resnet.py:variant=18,target_size=3000000",
+        pytest.param(
+            "imagenet_resnet.py:variant=18,target_size=3000000", marks=pytest.mark.every_model
+        ),
         "imagenet_efficientnet.py:variant=b0,target_size=3000000",
-        "imagenet_mobilenet.py:variant=v3_small,target_size=1500000",
+        pytest.param(
+            "imagenet_mobilenet.py:variant=v3_small,target_size=1500000",
+            marks=pytest.mark.every_model,
+        ),
     ],
 )
 def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python, config):

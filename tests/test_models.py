@@ -22,6 +22,7 @@ with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
 NAMES = tuple(row["model"] for row in COUNTS)
 SMALLEST = ("resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small")
 # They repeat the blocks of shallower ones.
+_EVERY_MODEL = [pytest.mark.slow, pytest.mark.every_model]
 DEEP = ("cifar_resnet56", "resnet101", *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)))
 # One of each family and of each kind of block.
 KINDS = (*SMALLEST, "cifar_resnet20", "resnet50", "mobilenet_v3_large")
@@ -142,7 +143,8 @@ def test_make_divisible(width, multiplier, expected):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in NAMES]
+    "name",
+    [pytest.param(n, marks=_EVERY_MODEL) if n in DEEP else n for n in NAMES],
 )
 def test_creation_order_is_the_order_of_first_use(name):
     model = create(name)
@@ -426,20 +428,33 @@ def test_an_input_resolution_that_shrinks_the_images():
 # another activation; tests/test_recipes.py lowers their steps.
 _FAST_STEPS = (("resnet18", "smh", "float32"),)
 _SLOW_STEPS = (
-    ("efficientnet_b0", "dense", "bfloat16"),
     ("mobilenet_v3_small", "smh", "bfloat16"),
     ("mobilenet_v2", "dense", "float32"),
-    ("resnet50", "smh", "bfloat16"),
     ("efficientnet_b0", "smh", "float32"),
-    ("mobilenet_v2", "smh", "bfloat16"),
-    ("mobilenet_v3_small", "dense", "float32"),
     ("cifar_resnet20", "smh", "bfloat16"),
+)
+_OTHER_STEPS = (
+    ("efficientnet_b0", "dense", "bfloat16"),
+    ("resnet18", "dense", "bfloat16"),
+    ("resnet50", "smh", "bfloat16"),
+    ("resnet50", "dense", "float32"),
+    ("mobilenet_v2", "smh", "bfloat16"),
+    ("mobilenet_v3_large", "smh", "float32"),
+    ("mobilenet_v3_small", "dense", "float32"),
+    ("cifar_resnet20", "dense", "float32"),
 )
 
 
 @pytest.mark.parametrize(
     ("name", "method_name", "dtype"),
-    [*_FAST_STEPS, *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW_STEPS)],
+    [
+        *_FAST_STEPS,
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW_STEPS),
+        *(
+            pytest.param(*c, marks=[pytest.mark.slow, pytest.mark.every_model])
+            for c in _OTHER_STEPS
+        ),
+    ],
 )
 def test_two_steps(name, method_name, dtype):
     # Fewer blocks compile faster.
