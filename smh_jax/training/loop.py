@@ -104,7 +104,7 @@ def train_and_evaluate(
                 host_state = checkpoints.check_finite(backend.first_replica(state))
             if evaluate_now:
                 measured = evaluate(state)
-                monitor.write_evaluation(step, measured, _measures(program, run, state))
+                monitor.write_evaluation(step, measured, _measures(program, state))
             monitor.flush()
             if save:
                 checkpoints.save(host_state, _progress(monitor, run))
@@ -117,7 +117,7 @@ def train_and_evaluate(
                 return None
         checkpoints.wait()
         measured = measured or evaluate(state)
-        result = _result(run, program, measured, monitor) | _measures(program, run, state)
+        result = _result(run, program, measured, monitor) | _measures(program, state)
         if jax.process_index() == 0:
             folder.write_result(result)
         processes.barrier("the end of training")
@@ -201,9 +201,9 @@ def _progress(monitor: Monitor, run: Run) -> dict[str, Any]:
     return {**monitor.progress(), "microbatches": _num_microbatches(run)}
 
 
-def _measures(program: Program, run: Run, state: TrainState) -> dict[str, float]:
+def _measures(program: Program, state: TrainState) -> dict[str, float]:
     """What the method says of the variables with which the run is evaluated."""
-    if not jax.eval_shape(run.method.measures, run.method.abstract_variables):
+    if program.measures is None:
         # Nothing is worth bringing the state to the host for.
         return {}
     variables, _ = program.backend.first_replica(state).evaluated()

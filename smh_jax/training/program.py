@@ -27,7 +27,7 @@ class Program:
         train_step: of a replicated state, whose memory it takes, a batch and, in a run with a
             teacher, the replicated collections of the teacher's model.
         eval_step: of a replicated state and a batch with a mask.
-        measures: what the method says of its variables, scalars by name.
+        measures: what the method says of its variables, scalars by name; None if it says nothing.
     """
 
     num_steps: int
@@ -37,7 +37,7 @@ class Program:
     backend: parallel.Backend
     train_step: Callable[..., tuple[TrainState, metrics.Training]]
     eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
-    measures: Callable[[Variables], dict[str, jax.Array]]
+    measures: Callable[[Variables], dict[str, jax.Array]] | None
 
     @classmethod
     def for_run(
@@ -99,5 +99,8 @@ class Program:
             backend=backend,
             train_step=backend.map_replicas(step, donate_state=True, devices=devices),
             eval_step=backend.map_replicas(eval_state, donate_state=False, devices=devices),
-            measures=jax.jit(method.measures),
+            # Asked here once: between steps it would be traced at each evaluation.
+            measures=jax.jit(method.measures)
+            if jax.eval_shape(method.measures, method.abstract_variables)
+            else None,
         )
