@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 SMH_EXTRAS="test,docs"
 source scripts/environment.sh
-selection=(-m "not slow")
+selection=(-m "not slow and not long")
 case "${1:-}" in
     --slow)
-        selection=(-m "not every_model")
+        selection=(-m "not long")
         shift
         ;;
     --all)

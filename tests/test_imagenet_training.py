@@ -20,13 +20,11 @@ def prepared(tmp_path_factory):
     [
         # The family that compiles fastest, narrow and as published.
         "imagenet_resnet.py:variant=18,target_size=100000",
-        pytest.param(
-            "imagenet_resnet.py:variant=18,target_size=3000000", marks=pytest.mark.every_model
-        ),
+        pytest.param("imagenet_resnet.py:variant=18,target_size=3000000", marks=pytest.mark.long),
         "imagenet_efficientnet.py:variant=b0,target_size=3000000",
         pytest.param(
             "imagenet_mobilenet.py:variant=v3_small,target_size=1500000",
-            marks=pytest.mark.every_model,
+            marks=pytest.mark.long,
         ),
     ],
 )

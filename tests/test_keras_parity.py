@@ -193,7 +193,7 @@ def disagreement(pair: Pair, model: nn.Module, reference: keras.Model, images: n
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.every_model)
+        pytest.param(name, marks=pytest.mark.long)
         for name in ("efficientnet_b2", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet50")
     ],
 )

@@ -22,7 +22,7 @@ with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
 NAMES = tuple(row["model"] for row in COUNTS)
 SMALLEST = ("resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small")
 # They repeat the blocks of shallower ones.
-_EVERY_MODEL = [pytest.mark.slow, pytest.mark.every_model]
+_EVERY_MODEL = [pytest.mark.slow, pytest.mark.long]
 DEEP = ("cifar_resnet56", "resnet101", *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)))
 # One of each family and of each kind of block.
 KINDS = (*SMALLEST, "cifar_resnet20", "resnet50", "mobilenet_v3_large")
@@ -450,10 +450,7 @@ _OTHER_STEPS = (
     [
         *_FAST_STEPS,
         *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW_STEPS),
-        *(
-            pytest.param(*c, marks=[pytest.mark.slow, pytest.mark.every_model])
-            for c in _OTHER_STEPS
-        ),
+        *(pytest.param(*c, marks=[pytest.mark.slow, pytest.mark.long]) for c in _OTHER_STEPS),
     ],
 )
 def test_two_steps(name, method_name, dtype):

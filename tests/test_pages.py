@@ -1,14 +1,18 @@
 """What README and docs say is so: commands, links, paths, figures, messages."""
 
+import importlib.util
 import pathlib
 import re
 import runpy
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterable
 
+import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 import smh_jax
 from experiments import catalogue
@@ -19,7 +23,11 @@ from tests.conftest import ROOT
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in (*update_pages.PAGES, ROOT / "CONTRIBUTING.md")
+    for path in (
+        *update_pages.PAGES,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "experiments" / "results" / "README.md",
+    )
 }
 _COMMAND = re.compile(r"(?:python -m |python scripts/|scripts/\w+\.sh)[^`\n|]*")
 # Where the site has what lies elsewhere (docs/site_files.py).
@@ -32,8 +40,9 @@ _PATH = re.compile(
 
 def commands_of(text: str) -> list[str]:
     """The commands of a page, in its code, blocks and inline."""
-    blocks = re.findall(r"```\n(.*?)```", text, re.S)
-    inline = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
+    blocks = [block for language, block in fenced.findall(text) if not language]
+    inline = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", fenced.sub("", text))
     return [found.strip() for code in (*blocks, *inline) for found in _COMMAND.findall(code)]
 
 
@@ -193,30 +202,102 @@ def test_help_waits_for_nothing(run_python):
         run_python("-c", code.format(module=module), anew=True)
 
 
-@pytest.mark.slow
-def test_the_way_of_a_new_user(run_python, tmp_path):
-    """The commands of the guides, one after the other, in fewer epochs and steps."""
-    pages = ("quick_start", "ship", "convert")
-    listed = [c for page in pages for c in commands_of(PAGES[f"docs/{page}.md"])]
-    ran = []
-    for command in dict.fromkeys(listed):
-        if not command.startswith("python -m smh_jax.") or "--" not in command:
-            continue
-        if "image.png" in command or "model.safetensors" in command:
-            # Files of the reader's.
-            continue
-        words = [
-            re.sub(r"runs/|(?=\bdigits\.(smh|onnx|stablehlo))", f"{tmp_path}/", word)
-            for word in shlex.split(command.replace("--steps=200", "--steps=2"))[1:]
-        ]
-        if "smh_jax.main" in command:
-            words.append("--config.epochs=0.2")
-        if "smh_jax.export" in command and "export" in ran:
+class Reader:
+    """Types the commands of pages, in fewer epochs, into files of a folder of its own."""
+
+    def __init__(self, run_python, folder: pathlib.Path):
+        self._run_python, self._folder = run_python, folder
+        self.ran: list[str] = []
+
+    def types(self, command: str) -> None:
+        """Runs one, which has to succeed."""
+        words = shlex.split(self._shorter(command))[1:]
+        module = words[1] if words[0] == "-m" else words[0]
+        if module == "smh_jax.export" and "--noevaluate" not in words and module in self.ran:
             # Every precision has been measured once.
             words.append("--noevaluate")
-        done = run_python(*words)
-        assert done.stdout
-        ran.append(words[1].partition(".")[2])
-    assert {"main", "plot", "export", "predict", "convert", "inspect"} <= set(ran)
+        self._run_python(*words)
+        self.ran.append(module)
+
+    def _shorter(self, command: str) -> str:
+        command = re.sub(
+            r"runs/|(?<![/\w])(?=\w+\.(smh|onnx|stablehlo)\b)|(?<=output=)(?=reports)",
+            f"{self._folder}/",
+            command.replace("--steps=200", "--steps=2").replace("folder:", "folder:runs/data/"),
+        )
+        if "smh_jax.main" in command:
+            return f"{command} --config.epochs=0.2"
+        if "experiments.run" in command and "digits_methods" in command:
+            # The one kind of run that needs no other data than those of the package.
+            return f"{command} --seeds=0 --only=method=dense"
+        if "experiments.run" in command:
+            return command if "--dry_run" in command else f"{command} --dry_run"
+        if "experiments.report" in command and "digits_methods" not in command:
+            # What is committed, since nothing was trained.
+            command = re.sub(r" --workdir=\S+", "", command)
+            return command if "--output" in command else f"{command} --output={self._folder}"
+        if "benchmarks.run" in command:
+            return f"{command} --output={self._folder}"
+        return command
+
+
+@pytest.fixture
+def reader(run_python, tmp_path):
+    return Reader(run_python, tmp_path)
+
+
+def complete(pages: Iterable[str]) -> list[str]:
+    """The commands of pages in their order, each once, but those that are only named."""
+    listed = [command for page in pages for command in commands_of(PAGES[page])]
+    left_out = {*MODULES, "python -m scripts.update_pages"}
+    return [c for c in dict.fromkeys(listed) if c in PYTHON_COMMANDS and c not in left_out]
+
+
+# What a command needs that is not here, by a part of the command.
+_NEEDS = {
+    "image.png": "a picture of the reader's",
+    "model.safetensors": "weights of the reader's",
+    "svhn_cropped": "a download",
+    "/data/tars": "ImageNet",
+    "host0:1234": "two machines",
+    "workdir=RUN": "the runs of a sweep",
+    "--calibrate=": "the runs of a sweep",
+    "shipping-scratch": "the runs of a table",
+    "report experiments/sweeps/blocks.toml": "the runs of a sweep",
+    "report table2 --scale=paper": "the runs of a table",
+}
+
+
+@pytest.mark.slow
+def test_the_way_of_a_new_user(reader, tmp_path):
+    """The commands of the guides, one after the other."""
+    for command in complete(f"docs/{page}.md" for page in ("quick_start", "ship", "convert")):
+        if not any(part in command for part in _NEEDS):
+            reader.types(command)
+    commands = {"main", "plot", "export", "predict", "convert", "inspect"}
+    assert {f"smh_jax.{command}" for command in commands} <= set(reader.ran)
     assert (tmp_path / "digits.onnx").stat().st_size > 10_000
     assert pathlib.Path(tmp_path / "fine_tuned" / "result.json").exists()
+
+
+@pytest.mark.long
+def test_the_commands_of_all_pages(reader, tmp_path):
+    """All that can run here, whichever page they are on."""
+    for name in ("roses", "tulips"):
+        (tmp_path / "data/flowers" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = np.full((40, 40, 3), 20 * index + 10 * (name == "roses"), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data/flowers" / name / f"{index}.png")
+    needs = dict(_NEEDS)
+    if importlib.util.find_spec("libtpu") is None:
+        needs["scripts.compile_for_tpu"] = "the TPU compiler"
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        needs["prepare_fashion_mnist"] = "Debian's package"
+    first = [f"docs/{page}.md" for page in ("quick_start", "ship", "convert")]
+    commands = complete([*first, *(page for page in PAGES if page not in first)])
+    for command in commands:
+        if not any(part in command for part in needs):
+            reader.types(command)
+    assert {"experiments.run", "experiments.report", "benchmarks.run"} <= set(reader.ran)
+    assert len(reader.ran) > 50
+    assert all(any(part in command for command in commands) for part in _NEEDS)

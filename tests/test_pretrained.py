@@ -117,10 +117,7 @@ _OF_EACH_FAMILY = ("efficientnet_b0", "mobilenet_v2_1.0", "mobilenet_v3_large", 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "key",
-    [
-        key if key in _OF_EACH_FAMILY else pytest.param(key, marks=pytest.mark.every_model)
-        for key in PAIRS
-    ],
+    [key if key in _OF_EACH_FAMILY else pytest.param(key, marks=pytest.mark.long) for key in PAIRS],
 )
 def test_keras_applications(key, tmp_path):
     pair = PAIRS[key]

@@ -117,7 +117,7 @@ def test_every_config_lowers_its_steps(run_python):
 @pytest.mark.parametrize(
     "variant",
     [
-        pytest.param(variant, id="|".join(variant), marks=[pytest.mark.every_model] * bool(text))
+        pytest.param(variant, id="|".join(variant), marks=[pytest.mark.long] * bool(text))
         for variant in VARIANTS
         for text in variant[1:]
     ],
