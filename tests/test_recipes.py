@@ -26,6 +26,7 @@ SHALLOW = {
     "imagenet_efficientnet": "variant=b0,target_size=1000000",
     "imagenet_mobilenet": "variant=v3_small,target_size=1000000",
     "imagenet_resnet": "variant=18,target_size=1000000",
+    "imagenet_vit": "variant=ti,target_size=1000000",
 }
 VARIANTS = (
     *((file, "") for file in FILES),
@@ -38,6 +39,7 @@ VARIANTS = (
     ("imagenet_efficientnet", "method=dense"),
     ("imagenet_mobilenet", "variant=v2,target_size=1750000"),
     ("imagenet_mobilenet", "variant=v3_small,method=dense"),
+    ("imagenet_vit", "variant=ti,method=dense"),
 )
 
 
@@ -163,10 +165,14 @@ def test_rates_and_regularisers_are_the_papers():
     v3 = resolve("imagenet_mobilenet")
     assert peak(v3) == pytest.approx(0.1, rel=0.01)
     assert (v3.data.preprocessing, v3.optimizer.weight_decay) == ("inception", 1e-5)
+    vit = resolve("imagenet_vit", "method=dense")
+    assert peak(vit) == pytest.approx(0.0005 * 1024 / 512, rel=0.01)
+    assert (vit.optimizer.name, vit.optimizer.weight_decay, vit.epochs) == ("adamw", 0.05, 300)
+    assert vit.model.options["stochastic_depth_rate"] == 0.1
     for config in (efficientnet, v2, v3):
         assert config.optimizer.name == "rmsprop"
         assert (config.optimizer.ema_decay, config.optimizer.label_smoothing) == (0.9999, 0.1)
-    for config in (resnet, efficientnet, v2, v3):
+    for config in (resnet, efficientnet, v2, v3, vit):
         assert config.model.options["dtype"] == config.data.image_dtype == "bfloat16"
         assert config.optimizer.weight_decay_on == "weights"
 

@@ -121,9 +121,10 @@ class OptimizerConfig:
     """The optimizer, its schedule and the loss's regularisation.
 
     Attributes:
-        name: 'sgd', 'momentum', 'nesterov', 'adam' or 'rmsprop' (TensorFlow 1's).
+        name: 'sgd', 'momentum', 'nesterov', 'adam', 'adamw' or 'rmsprop' (TensorFlow 1's).
         learning_rate: the peak, per 256 examples of the batch.
         momentum: of 'momentum', 'nesterov' and 'rmsprop'.
+        beta2: decay of the mean of squares of 'adam' and 'adamw'; that of the mean is 0.9.
         rms_decay, epsilon: of 'rmsprop': of its mean of squares, and what is added under the root.
         schedule: after the warm-up, of its own length or (one-cycle) with its own warm-up:
             'constant', 'cosine' (to 0), 'piecewise' (times `decay_factor` at each of
@@ -132,7 +133,8 @@ class OptimizerConfig:
         warmup_epochs: linear rise from 0 to the peak; not for 'one_cycle'.
         decay_epochs, decay_every_epochs, decay_factor: of 'piecewise' and 'staircase'; epochs
             count from the start of training, warm-up included.
-        weight_decay: factor of half the squared norm that is added to the loss.
+        weight_decay: factor of half the squared norm that is added to the loss; of 'adamw', whose
+            decay is decoupled, its gradient times the learning rate is taken off in each step.
         weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
             'weights' (the generated and stored tensors; never batch norm).
         weight_decay_exclude: regular expression of names of tensors that are not decayed, besides
@@ -151,6 +153,7 @@ class OptimizerConfig:
     name: str = "momentum"
     learning_rate: float = 0.1
     momentum: float = 0.9
+    beta2: float = 0.999
     rms_decay: float = 0.9
     epsilon: float = 1e-3
     schedule: str = "cosine"
@@ -169,7 +172,7 @@ class OptimizerConfig:
     accumulate_steps: int = 1
 
     def __post_init__(self) -> None:
-        names = ("sgd", "momentum", "nesterov", "adam", "rmsprop")
+        names = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop")
         check_choice("optimizer.name", self.name, names)
         schedules = ("constant", "cosine", "piecewise", "staircase", "one_cycle")
         check_choice("optimizer.schedule", self.schedule, schedules)
@@ -178,7 +181,7 @@ class OptimizerConfig:
         for field in (*nonnegative, "weight_decay", "pool_rate", "scale_rate"):
             _at_least(f"optimizer.{field}", getattr(self, field), 0)
         _at_least("optimizer.accumulate_steps", self.accumulate_steps, 1)
-        for field in ("momentum", "rms_decay", "label_smoothing"):
+        for field in ("momentum", "beta2", "rms_decay", "label_smoothing"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"optimizer.{field}={getattr(self, field)} must be in [0, 1)")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

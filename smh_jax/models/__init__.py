@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from smh_jax.config.names import check_choice, check_known
-from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
+from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet, vit
 from smh_jax.models.base import Variant
 from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
 
@@ -26,6 +26,7 @@ _VARIANTS = {
     **efficientnet.VARIANTS,
     **mobilenet_v2.VARIANTS,
     **mobilenet_v3.VARIANTS,
+    **vit.VARIANTS,
 }
 _DTYPES = ("float32", "bfloat16")
 # Set by whoever builds the model, not by its options.

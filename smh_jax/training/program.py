@@ -64,7 +64,7 @@ class Program:
             steps_per_epoch=steps_per_epoch,
             num_steps=num_steps,
         )
-        optimizer = optim.create(config.optimizer, learning_rate)
+        optimizer = optim.create(config.optimizer, learning_rate, method)
         if run.pull is not None:
             optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         step = functools.partial(
