@@ -96,7 +96,7 @@ def test_counts(row):
 def test_every_counted_model_can_be_chosen_by_name():
     assert set(NAMES) <= set(models.names())
     # tests/test_transformers.py counts the others.
-    transformers = {name for name in models.names() if name.startswith("vit")}
+    transformers = {name for name in models.names() if name.startswith(("vit", "gpt2"))}
     others = {"cifar_resnet8", "cifar_resnet110", *transformers}
     assert set(models.names()) - set(NAMES) == others
 
@@ -363,9 +363,10 @@ def test_options_of_a_variant():
     for name in models.names():
         options = models.default_options(name)
         assert {"width_multiplier", "dtype"} <= set(options)
-        assert ({"bn_momentum", "bn_epsilon"} <= set(options)) == (not name.startswith("vit"))
+        is_transformer = name.startswith(("vit", "gpt2"))
+        assert ({"bn_momentum", "bn_epsilon"} <= set(options)) != is_transformer
         assert not {"num_classes", "axis_name", "stage_sizes", "blocks"} & set(options)
-        assert ("depth" in options) == name.startswith("vit")
+        assert ("depth" in options) == is_transformer
         hash(models.create(name, num_classes=2, **options))
 
 

@@ -61,7 +61,8 @@ class DataConfig:
 
     Attributes:
         name: of the dataset: any that classifies images of tensorflow-datasets' catalogue, or
-            'folder:/path', a folder of images with one subfolder for each class.
+            'folder:/path', a folder of images with one subfolder for each class; of task
+            'next_token', 'python_sources' or any of the catalogue with texts.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
             imagenet2012 also 'minival', 10,000 training images to choose settings by, and
@@ -77,6 +78,7 @@ class DataConfig:
         batch_size: examples per step, over all devices of all hosts.
         eval_batch_size: the same for evaluation.
         image_dtype: 'float32' or 'bfloat16', in which images are handed to the devices.
+        context_length: of texts: characters that a model sees at once.
         skip_corrupt: tolerates an image file that cannot be decoded: training takes the next
             example in its place, evaluation does not count it. Otherwise that is an error.
     """
@@ -94,6 +96,7 @@ class DataConfig:
     eval_batch_size: int = 500
     image_dtype: str = "float32"
     skip_corrupt: bool = False
+    context_length: int = 256
 
     def __post_init__(self) -> None:
         check_choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
@@ -107,7 +110,7 @@ class DataConfig:
             )
         check_choice("data.image_dtype", self.image_dtype, ("float32", "bfloat16"))
         _at_least("data.randaugment_magnitude", self.randaugment_magnitude, 0)
-        for field in ("randaugment_layers", "batch_size", "eval_batch_size"):
+        for field in ("randaugment_layers", "batch_size", "eval_batch_size", "context_length"):
             _at_least(f"data.{field}", getattr(self, field), 1)
         for field in ("batch_size", "eval_batch_size"):
             _at_most(f"data.{field}", getattr(self, field), _MAX_BATCH_SIZE)
@@ -276,6 +279,7 @@ class Config:
     """A whole run.
 
     Attributes:
+        task: what is learned: 'image_classification' or 'next_token' (of texts).
         model, method, data, optimizer: see there.
         distillation, pull, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
@@ -307,6 +311,7 @@ class Config:
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     pull: PullConfig = dataclasses.field(default_factory=PullConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+    task: str = "image_classification"
     init_from: str | None = None
     pool_precision: str = "float32"
     rate_weight: float = 0.0

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,12 +16,16 @@ class Model(nn.Module, kw_only=True):
     """What the models of every family have.
 
     Attributes:
+        takes: 'images', float32 [batch, height, width, channels], or 'tokens', int32 [batch,
+            length].
         num_classes: number of logits.
         width_multiplier: multiplies the widths; each family says which.
         dtype: of the computation; parameters and statistics of batch norms are float32.
         axis_name: mapped axis over which batch statistics are averaged, or None.
         axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
+
+    takes: ClassVar[str] = "images"
 
     num_classes: int
     width_multiplier: float = 1.0
@@ -94,7 +98,7 @@ class Variant:
 
     Attributes:
         module: the family's Flax module.
-        resolution: side in pixels of the images it was published for.
+        resolution: side in pixels of the images, or number of tokens, it was published for.
         fixed: the module's fields that the name decides; a user cannot set them.
         defaults: of the module's options, where they differ from the module's own.
     """

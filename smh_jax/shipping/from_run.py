@@ -35,11 +35,7 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         stored=jax.jit(source.run.method.exported)(source.variables),
         model_state=source.model_state,
         model=artifacts.ModelSpec(model.name, dataset.num_classes, dict(model.options)),
-        preprocessing=artifacts.Preprocessing(
-            dataset.image_shape,
-            **dataclasses.asdict(dataset.normalization),
-            crop=dataset.preprocessing,
-        ),
+        preprocessing=source.run.task.preprocessing(dataset),
         class_names=dataset.class_names,
         provenance={
             "config": to_json_dict(config),
@@ -55,7 +51,12 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
 def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
     """The artifact with its accuracy on the evaluation split of a dataset."""
     measured = evaluation.evaluate_variables(
-        artifact.module, artifact.method, artifact.variables, artifact.model_state, config
+        artifact.module,
+        artifact.method,
+        artifact.variables,
+        artifact.model_state,
+        config,
+        artifact.task,
     )
     measured["examples"] = int(measured["examples"])
     accuracy = {"dataset": config.name, "split": config.eval_split, **measured}

@@ -16,9 +16,8 @@ import ml_collections
 from absl import logging
 
 import smh_jax
-from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.training import evaluation, metrics_file, processes, pull, rows, trained
+from smh_jax.training import evaluation, metrics_file, processes, pull, rows, tasks, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.monitor import Monitor
@@ -82,6 +81,7 @@ def train_and_evaluate(
             dataset=run.dataset,
             config=config.data,
             backend=backend,
+            task=run.task,
         )
         batches = _train_batches(program, run, train_split, first_step)
         eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
@@ -137,12 +137,12 @@ def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | Non
     return run, initial
 
 
-def _load_splits(run: Run) -> list[evaluation.Split]:
+def _load_splits(run: Run) -> list[tasks.Split]:
     """The training and the evaluation split; the first process may have to prepare the dataset."""
     config = run.config.data
     return processes.first_before_others(
         lambda: [
-            data.load(run.dataset, split, config.data_dir)
+            run.task.load(run.dataset, split, config)
             for split in (config.train_split, config.eval_split)
         ]
     )
@@ -241,24 +241,18 @@ def _monitor(
     return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress, first_replica)
 
 
-def _train_batches(program: Program, run: Run, split: evaluation.Split, first_step: int) -> Any:
+def _train_batches(program: Program, run: Run, split: tasks.Split, first_step: int) -> Any:
     """The batches of all steps after the first ones, on the devices."""
-    config = run.config.data
     return program.backend.to_devices(
-        data.train_batches(
+        run.task.train_batches(
             split,
-            run.dataset.normalization,
-            batch_size=config.batch_size,
-            augmentation=data.Augmentation(
-                config.augmentation, config.randaugment_layers, config.randaugment_magnitude
-            ),
+            run.dataset,
+            run.config.data,
             seed=run.config.seed,
             first_step=first_step,
             last_step=program.num_steps,
             host=jax.process_index(),
             num_hosts=jax.process_count(),
-            dtype=config.image_dtype,
-            skip_corrupt=config.skip_corrupt,
         )
     )
 
@@ -268,7 +262,9 @@ def _result(
 ) -> dict[str, Any]:
     """The content of result.json."""
     config, summary, stopwatch = run.config, run.method.summary, monitor.stopwatch
+    derived = {f"test_{name}": measured[name] for name in run.task.derived(measured)}
     return {
+        "task": config.task,
         "model": config.model.name,
         "dataset": config.data.name,
         "method": config.method.name,
@@ -279,6 +275,7 @@ def _result(
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
         "test_examples": int(measured["examples"]),
+        **derived,
         "steps": program.num_steps,
         "epochs": config.epochs,
         "train_seconds": round(stopwatch.train_seconds(), 3),
