@@ -33,9 +33,11 @@ def main(arguments: list[str]) -> None:
 
         config = from_run.dataset_of(artifact, DATA_DIR.value)
         accuracy = from_run.with_accuracy(artifact, config).accuracy
+        known = ("dataset", "split", "accuracy", "loss", "examples")
         derived = "".join(
             f", {value:.4f} {name.replace('_', ' ')}"
-            for name, value in artifact.task.derived(accuracy).items()
+            for name, value in accuracy.items()
+            if name not in known
         )
         print(
             f"{accuracy['dataset']} {accuracy['split']}: accuracy {accuracy['accuracy']:.2%}, "

@@ -13,9 +13,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow_datasets as tfds
+from etils import epath
 
 import smh_jax
 from configs import text as text_config
+from scripts import prepare_text
 from smh_jax import Manifest, data, models
 from smh_jax import config as configs
 from smh_jax.data import characters
@@ -338,6 +340,59 @@ def test_tasks_are_known_by_what_runs_and_files_say():
     assert tasks.DEFAULT.headline(vars(before) | {"test_examples": 2_000}) == (
         "test accuracy 50.00% of 2,000 images"
     )
+
+
+@pytest.fixture(scope="module")
+def token_folder(tmp_path_factory):
+    """Texts of words, each of which is a token."""
+    folder = tmp_path_factory.mktemp("tokens") / "words"
+    words = PARAGRAPH.split()
+    texts = [PARAGRAPH] * 40
+    counts = prepare_text.write(
+        texts,
+        lambda batch: [[words.index(word) for word in text.split()] for text in batch],
+        end=len(words),
+        num_tokens=len(words) + 1,
+        test_every=8,
+        folder=epath.Path(folder),
+    )
+    assert counts == {"train": 35 * (len(words) + 1), "test": 5 * (len(words) + 1)}
+    return folder
+
+
+def test_a_folder_of_tokens_trains(token_folder, tmp_path):
+    name = f"tokens:{token_folder}"
+    info = data.text.describe(name, None, LENGTH)
+    train, half = (data.text.load(info, split, None) for split in ("train", "train[50%:]"))
+    np.testing.assert_array_equal(half.tokens, train.tokens[len(train.tokens) // 2 :])
+    words = PARAGRAPH.split()
+    assert train.tokens[: len(words) + 1].tolist() == [*range(len(words) + 1)]
+    config = text_run_config(None, data__name=name, method__target_size=2000, epochs=1.0)
+    result = train_and_evaluate(config, tmp_path / "run")
+    assert result["test_examples"] == len(data.text.load(info, "test", None).tokens) - 1
+    assert result["test_bits_per_token"] == pytest.approx(result["test_loss"] / math.log(2))
+    said = tasks.of_name("next_token").headline(result)
+    assert "bits per token" in said
+    artifact = from_run.read_artifact(tmp_path / "run")
+    options = {"length": 1, "temperature": 0.0, "seed": 0}
+    with pytest.raises(ValueError, match="does not say which texts its tokens are"):
+        list(artifact.task.predict(artifact, ["def"], options))
+
+
+def test_folders_of_tokens_that_are_none(token_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"vocabulary.json cannot be read.*prepare_text --help"):
+        data.text.describe(f"tokens:{tmp_path}", None, LENGTH)
+    (tmp_path / "vocabulary.json").write_text('{"num_tokens": 3, "dtype": "float32"}')
+    with pytest.raises(ValueError, match="a dtype of uint8, uint16, uint32"):
+        data.text.describe(f"tokens:{tmp_path}", None, LENGTH)
+    with pytest.raises(ValueError, match="exists: choose a new folder"):
+        prepare_text.write([], list, end=0, num_tokens=1, test_every=2, folder=token_folder)
+    info = data.text.describe(f"tokens:{token_folder}", None, LENGTH)
+    with pytest.raises(ValueError, match="data split 'dev' is not one part of"):
+        data.text.load(info, "dev", None)
+    split = dataclasses.replace(data.text.load(info, "test", None), num_tokens=2)
+    with pytest.raises(ValueError, match=r"the data have token \d+ at .* must be below 2"):
+        list(data.text.eval_batches(split, batch_size=2))
 
 
 @pytest.mark.slow

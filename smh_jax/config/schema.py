@@ -62,7 +62,8 @@ class DataConfig:
     Attributes:
         name: of the dataset: any that classifies images of tensorflow-datasets' catalogue, or
             'folder:/path', a folder of images with one subfolder for each class; of task
-            'next_token', 'python_sources' or any of the catalogue with texts.
+            'next_token', 'python_sources', any of the catalogue with texts, or 'tokens:/path',
+            a folder of tokens.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
             imagenet2012 also 'minival', 10,000 training images to choose settings by, and
@@ -78,7 +79,7 @@ class DataConfig:
         batch_size: examples per step, over all devices of all hosts.
         eval_batch_size: the same for evaluation.
         image_dtype: 'float32' or 'bfloat16', in which images are handed to the devices.
-        context_length: of texts: characters that a model sees at once.
+        context_length: of texts: tokens that a model sees at once, such as characters.
         skip_corrupt: tolerates an image file that cannot be decoded: training takes the next
             example in its place, evaluation does not count it. Otherwise that is an error.
     """

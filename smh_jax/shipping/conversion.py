@@ -139,7 +139,6 @@ def learn(
         ValueError: if the folder is taken, or the run is not dense.
     """
     # Takes seconds to load, which a fit need not wait for.
-    from smh_jax import data
     from smh_jax.training.loop import train_and_evaluate
 
     _check_free(output)
@@ -155,8 +154,8 @@ def learn(
         init_from=str(workdir),
         pull=PullConfig(towards=method, **pull),
     )
-    dataset = Run.from_config(config).dataset
-    examples = data.load(dataset, config.data.train_split, config.data.data_dir).num_examples
+    run = Run.from_config(config)
+    examples = run.task.load(run.dataset, config.data.train_split, config.data).num_examples
     config = dataclasses.replace(config, epochs=steps * config.data.batch_size / examples)
     folder = Workdir(output).path / _PULLED
     return None if train_and_evaluate(config, folder) is None else of_run(folder)

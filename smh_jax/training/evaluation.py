@@ -61,7 +61,7 @@ def evaluate(
     measured += map(backend.first_replica, pending)
     means = metrics.mean(measured)
     counted = {"examples": sum(float(m.accuracy.count) for m in measured)}
-    return means | counted | task.derived(means)
+    return means | counted | task.derived(means, dataset)
 
 
 @functools.lru_cache(maxsize=2)

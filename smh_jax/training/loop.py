@@ -262,7 +262,7 @@ def _result(
 ) -> dict[str, Any]:
     """The content of result.json."""
     config, summary, stopwatch = run.config, run.method.summary, monitor.stopwatch
-    derived = {f"test_{name}": measured[name] for name in run.task.derived(measured)}
+    derived = {f"test_{name}": measured[name] for name in run.task.derived(measured, run.dataset)}
     return {
         "task": config.task,
         "model": config.model.name,

@@ -159,8 +159,8 @@ class Task(abc.ABC):
             label_smoothing: share of the target spread evenly over all classes.
         """
 
-    def derived(self, measured: Mapping[str, float]) -> dict[str, float]:
-        """Further figures that follow from the means of `loss` and `accuracy`."""
+    def derived(self, measured: Mapping[str, float], dataset: Dataset) -> dict[str, float]:
+        """Further figures that follow from the means of `loss` and `accuracy` on a dataset."""
         return {}
 
     @abc.abstractmethod

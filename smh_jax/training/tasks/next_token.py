@@ -61,14 +61,16 @@ class NextToken(Task):
             loss = (1 - label_smoothing) * loss - label_smoothing * jnp.mean(logs, axis=-1)
         return {"loss": loss, "correct": jnp.argmax(logits, -1) == following}
 
-    def derived(self, measured: Mapping[str, float]) -> dict[str, float]:
-        return {"bits_per_character": measured["loss"] / math.log(2)}
+    def derived(
+        self, measured: Mapping[str, float], dataset: "data.text.TextInfo"
+    ) -> dict[str, float]:
+        token = "character" if dataset.class_names else "token"
+        return {f"bits_per_{token}": measured["loss"] / math.log(2)}
 
     def headline(self, result: Mapping[str, Any]) -> str:
-        return (
-            f"{result['test_bits_per_character']:.3f} bits per character of "
-            f"{result['test_examples']:,}"
-        )
+        token = "character" if "test_bits_per_character" in result else "token"
+        bits = result[f"test_bits_per_{token}"]
+        return f"{bits:.3f} bits per {token} of {result['test_examples']:,}"
 
     def preprocessing(self, dataset: "data.text.TextInfo") -> TokenInput:
         return TokenInput(dataset.context_length, dataset.num_classes)
@@ -84,6 +86,8 @@ class NextToken(Task):
         A `temperature` of 0 always takes the likeliest; the `seed` decides every draw.
         """
         characters = artifact.class_names
+        if not characters:
+            raise ValueError("the model does not say which texts its tokens are: use predict")
         prompts = [encode(text, characters, f"the prompt {text!r}") for text in arguments]
         for text, prompt in zip(arguments, prompts, strict=True):
             if not len(prompt):
