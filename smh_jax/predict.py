@@ -22,7 +22,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the dataset, if not where t
 def main(arguments: list[str]) -> None:
     """Classifies or measures."""
     if len(arguments) < 2 or (len(arguments) > 2) == EVAL.value:
-        raise ValueError("give a model and either image files, or prompts, or --eval")
+        raise ValueError("give a model and either image files, prompts or --eval")
     # It takes seconds to load, which a mistake in the flags need not wait for.
     from smh_jax.shipping import artifact as artifacts
 

@@ -285,6 +285,8 @@ class Config:
         distillation, pull, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
+        frozen_from: folder of a trained run of the same model, whose weights are frozen: what the
+            method makes is added to them (an adapter). None trains the weights themselves.
         pool_precision: 'float32', 'bfloat16', 'int8', 'int4', 'int3', 'int2', 'ternary' or
             'coded:0.25' (steps of a quarter of a pool's root mean square), to which the pools, of
             'dense' the kernels, are rounded whenever weights are generated from them, as an export
@@ -314,6 +316,7 @@ class Config:
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
     task: str = "image_classification"
     init_from: str | None = None
+    frozen_from: str | None = None
     pool_precision: str = "float32"
     rate_weight: float = 0.0
     pruning: float = 0.0
@@ -339,6 +342,16 @@ class Config:
             raise ValueError(
                 f"method.name={self.method.name!r} must be 'dense' with "
                 f"pull.towards.name={self.pull.towards.name!r}: dense weights are pulled"
+            )
+        if self.init_from is not None and self.frozen_from is not None:
+            raise ValueError(
+                f"init_from={self.init_from!r} must be None with frozen_from={self.frozen_from!r}: "
+                "what is added to frozen weights starts at 0"
+            )
+        if self.pull.towards.name != "dense" and self.frozen_from is not None:
+            raise ValueError(
+                f"frozen_from={self.frozen_from!r} must be None with "
+                f"pull.towards.name={self.pull.towards.name!r}: frozen weights cannot be pulled"
             )
         if not 0 <= self.pruning < 1:
             raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")

@@ -72,14 +72,19 @@ def of_run(workdir: str | os.PathLike[str], method: MethodConfig | None = None) 
                 f"--workdir goes with --target_size: {workdir} was not drawn to another method's "
                 "weights (--steps)"
             )
-    config = dataclasses.replace(source.config, method=method, init_from=None, pull=PullConfig())
+    # Frozen weights, and what was added to them, are one from here on.
+    config = dataclasses.replace(
+        source.config, method=method, init_from=None, frozen_from=None, pull=PullConfig()
+    )
     run = Run.from_config(config, num_devices=1)
     variables = None
     if source.run.pull is not None and _same(source.run.pull, run.method):
         # In the constants with which they were trained.
         run = dataclasses.replace(run, method=source.run.pull)
         variables = source.pulled
-    return Conversion(run, source.params, source.model_state, str(workdir), variables)
+    model_state = source.collections
+    params = model_state.pop("params")
+    return Conversion(run, params, model_state, str(workdir), variables)
 
 
 def _same(one: Method, other: Method) -> bool:

@@ -34,7 +34,12 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         method=methods.innermost(source.run.method),
         stored=jax.jit(source.run.method.exported)(source.variables),
         model_state=source.model_state,
-        model=artifacts.ModelSpec(model.name, dataset.num_classes, dict(model.options)),
+        model=artifacts.ModelSpec(
+            model.name,
+            dataset.num_classes,
+            dict(model.options),
+            adapted=config.frozen_from is not None,
+        ),
         preprocessing=source.run.task.preprocessing(dataset),
         class_names=dataset.class_names,
         provenance={

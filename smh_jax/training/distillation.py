@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax.config import DistillationConfig
-from smh_jax.training import forward, trained
+from smh_jax.training import adapted, forward, trained
 from smh_jax.training.run import Run
 
 
@@ -79,7 +79,7 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
         return None
     source = trained.read(config.teacher)
     distillation = _distillation_from(source.run, config, student)
-    return Teacher(distillation, {"params": source.params, **source.model_state})
+    return Teacher(distillation, source.collections)
 
 
 def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
@@ -96,7 +96,7 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
         raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(run, config, student)
     params, model_state = jax.eval_shape(
-        functools.partial(forward.initial_collections, run.local_model, run.example),
+        functools.partial(forward.initial_collections, distillation.model, run.example),
         jax.random.key(0),
     )
     return Teacher(distillation, {"params": params, **model_state})
@@ -105,7 +105,11 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
 def _distillation_from(teacher: Run, config: DistillationConfig, student: Run) -> Distillation:
     if teacher.dataset != student.dataset:
         raise ValueError(
-            f"distillation.teacher={config.teacher} must have been trained on the same data: "
+            f"distillation.teacher={config.teacher} must have been trained on the same "
+            f"{student.task.takes}: "
             f"{teacher.dataset} there, {student.dataset} here"
         )
-    return Distillation(teacher.local_model, config.temperature, config.weight)
+    model = teacher.local_model
+    # Its weights come in one.
+    model = model.model if isinstance(model, adapted.Adapted) else model
+    return Distillation(model, config.temperature, config.weight)

@@ -99,7 +99,7 @@ def training_logits(
     inputs: jax.Array,
     dropout_key: jax.Array,
 ) -> tuple[jax.Array, ModelState]:
-    """Logits [batch, ..., classes] in training, and the model's next state."""
+    """Logits [batch, ..., classes] in training, and those collections of its state that change."""
     logits, next_state = model.apply(
         {"params": params, **model_state},
         inputs,

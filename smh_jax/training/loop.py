@@ -162,6 +162,8 @@ def _first_state(
     if latest is None:
         if initial is not None:
             state = state.starting_from(initial.variables, initial.model_state)
+        elif (frozen := trained.load_frozen(run.config, run)) is not None:
+            state = state.starting_from(state.variables, frozen)
         if run.pull is not None:
             opt_state = pull.fitted(state.opt_state, run.pull, state.variables)
             state = state.replace(opt_state=opt_state)

@@ -10,7 +10,7 @@ from smh_jax import methods, models
 from smh_jax.config import Config, MethodConfig
 from smh_jax.manifest import Manifest
 from smh_jax.methods.file_size import expected_bytes
-from smh_jax.training import byte_budget, forward, losses, parallel, tasks
+from smh_jax.training import adapted, byte_budget, forward, losses, parallel, tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Run:
         config: the configuration.
         task: what is learned.
         dataset: what is known of the dataset before it is read.
-        model: the base model.
+        model: the base model; with frozen weights, if it is adapted (`config.frozen_from`).
         method: how its weights are generated; its `manifest` says which of them.
         pull: the method to whose weights these are drawn (`config.pull`), or None.
     """
@@ -29,7 +29,7 @@ class Run:
     config: Config
     task: tasks.Task
     dataset: tasks.Dataset
-    model: nn.Module
+    model: nn.Module | adapted.Adapted
     method: methods.Method
     pull: methods.Method | None = None
 
@@ -62,6 +62,8 @@ class Run:
             axis_groups=axis_groups,
             **config.model.options,
         )
+        if config.frozen_from is not None:
+            model = adapted.Adapted(model)
         manifest = _manifest_of(model, example, config, manifest)
         method = _method(config, manifest, model, example)
         # Raises where the expression excludes nothing.
@@ -133,12 +135,11 @@ def _manifest_of(
 ) -> Manifest:
     """The model's manifest: the known one, if it is of this model, or a measured one."""
     # The axis has its name inside of a step only.
-    traced = Manifest.from_model(
+    traced = adapted.manifest_of(
         model.clone(axis_name=None),
         example,
         hashed=config.method.hashed,
         measure=known is None,
-        example_kwargs={"train": False},
     )
     if known is None:
         return traced

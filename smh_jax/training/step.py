@@ -150,7 +150,7 @@ def train_step(
     gradient = jax.lax.pmean(optax.tree.add(gradient, to_variables), AXIS_NAME)
     # Running statistics are averaged even where batches are normalized locally, so that the state
     # is the same on all replicas and a checkpoint holds all of it.
-    model_state = jax.lax.pmean(model_state, AXIS_NAME)
+    model_state = {**state.model_state, **jax.lax.pmean(model_state, AXIS_NAME)}
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.variables)
     variables = optax.apply_updates(state.variables, updates)
     ema = _updated_averages(state, Averages(variables, model_state), config.ema_decay)

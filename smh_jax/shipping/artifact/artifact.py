@@ -16,19 +16,28 @@ from smh_jax.methods import Method, Variables
 from smh_jax.methods.rounding import dequantize, parse, quantize, quantize_small
 from smh_jax.shipping.artifact.layout import is_quantized
 from smh_jax.training import forward, tasks
+from smh_jax.training.adapted import Adapted
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A base model of this project: arguments of `smh_jax.models.create`."""
+    """A base model of this project: arguments of `smh_jax.models.create`.
+
+    Attributes:
+        name, num_classes, options: of the model.
+        adapted: whether the method's weights are added to frozen ones, which are with the model's
+            batch statistics.
+    """
 
     name: str
     num_classes: int
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    adapted: bool = False
 
-    def create(self) -> nn.Module:
+    def create(self) -> nn.Module | Adapted:
         """The Flax module."""
-        return models.create(self.name, num_classes=self.num_classes, **self.options)
+        model = models.create(self.name, num_classes=self.num_classes, **self.options)
+        return Adapted(model) if self.adapted else model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from smh_jax.manifest import Manifest
 from smh_jax.methods.rounding import parse
 from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec, restored, small
-from smh_jax.training import forward, tasks
+from smh_jax.training import adapted, forward, tasks
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_WEIGHTS = 2**31 - 1
@@ -41,7 +41,7 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
     method, model = artifact.method, artifact.model
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
     metadata = {
-        "model": dataclasses.asdict(model) if isinstance(model, ModelSpec) else None,
+        "model": _described_model(model) if isinstance(model, ModelSpec) else None,
         "method": {"name": method.name, "target_size": method.target_size, "options": options},
         "precision": artifact.precision,
         "preprocessing": artifact.preprocessing and _described(artifact.preprocessing),
@@ -52,6 +52,12 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
         "class_names": list(artifact.class_names),
     }
     return container.write(tensors, metadata, compress)
+
+
+def _described_model(model: ModelSpec) -> dict[str, Any]:
+    """Its fields; what is not adapted is as in files from before there were adapters."""
+    fields = dataclasses.asdict(model)
+    return fields if model.adapted else {n: fields[n] for n in fields if n != "adapted"}
 
 
 def _described(preprocessing: tasks.Preprocessing) -> dict[str, Any]:
@@ -205,9 +211,7 @@ def _model_state(
         return call(*args, **kwargs)
 
     with nn.intercept_methods(count_calls):
-        traced = Manifest.from_model(
-            module, example, measure=False, example_kwargs={"train": False}
-        )
+        traced = adapted.manifest_of(module, example, hashed="all", measure=False)
         if not manifest.same_tensors(traced):
             raise ValueError(f"{model.name} has other tensors than the manifest describes")
         init = functools.partial(forward.initial_collections, module, example)
