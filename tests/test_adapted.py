@@ -134,6 +134,8 @@ def test_mistakes_are_told(base, adapter, digits_dir, tmp_path):
         train_and_evaluate(vit_config(digits_dir, frozen_from="/nowhere"), tmp_path / "nowhere")
     with pytest.raises(ValueError, match="must be None with frozen_from"):
         vit_config(digits_dir, frozen_from=frozen, init_from=frozen)
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "nowhere").exists()
     on_top = dataclasses.replace(adapter[0], frozen_from=None, init_from=str(adapter[1]))
     with pytest.raises(ValueError, match="is a run with frozen weights"):
         train_and_evaluate(on_top, tmp_path / "on_top")

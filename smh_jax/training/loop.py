@@ -20,6 +20,7 @@ from smh_jax.config import Config, from_config_dict
 from smh_jax.training import evaluation, metrics_file, processes, pull, rows, tasks, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
+from smh_jax.training.forward import ModelState
 from smh_jax.training.monitor import Monitor
 from smh_jax.training.program import Program
 from smh_jax.training.progress import Progress
@@ -52,7 +53,7 @@ def train_and_evaluate(
     if not isinstance(config, Config):
         config = from_config_dict(config)
     folder = Workdir(workdir)
-    run, initial = _set_up(config, folder)
+    run, initial, frozen = _set_up(config, folder)
     train_split, eval_split = _load_splits(run)
     teacher = load_teacher(config.distillation, run)
     distillation = None if teacher is None else teacher.distillation
@@ -66,7 +67,7 @@ def train_and_evaluate(
     ):
         # Another trainer may have been here until now.
         folder.check(config)
-        state, progress = _first_state(run, program, checkpoints, initial)
+        state, progress = _first_state(run, program, checkpoints, initial, frozen)
         first_step = int(state.step)
         kept = metrics_file.rows_until(
             folder.path / "metrics.jsonl", first_step, progress.get("rows_sha256")
@@ -124,17 +125,23 @@ def train_and_evaluate(
         return result
 
 
-def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | None]:
-    """The run that the folder may hold, and another one to start from where it is to be new."""
+def _set_up(
+    config: Config, folder: Workdir
+) -> tuple[Run, trained.Trained | None, ModelState | None]:
+    """The run that the folder may hold, and where it is to be new, what it starts from.
+
+    That is another run, or the state of a model with frozen weights.
+    """
     processes.check_same("the configuration", repr(config))
     folder.check_usable()
     manifest = folder.check(config)
-    initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
+    is_new = not Checkpoints.any_in(folder.path)
+    initial = trained.load_initial(config) if is_new else None
     if manifest is None and initial is not None:
         manifest = initial.run.method.manifest
     run = Run.from_config(config, manifest)
     processes.check_same("the manifest's digest", run.method.manifest.digest)
-    return run, initial
+    return run, initial, trained.load_frozen(config, run) if is_new else None
 
 
 def _load_splits(run: Run) -> list[tasks.Split]:
@@ -149,7 +156,11 @@ def _load_splits(run: Run) -> list[tasks.Split]:
 
 
 def _first_state(
-    run: Run, program: Program, checkpoints: Checkpoints, initial: trained.Trained | None
+    run: Run,
+    program: Program,
+    checkpoints: Checkpoints,
+    initial: trained.Trained | None,
+    frozen: ModelState | None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to train from, unreplicated, and the progress up to it.
 
@@ -162,7 +173,7 @@ def _first_state(
     if latest is None:
         if initial is not None:
             state = state.starting_from(initial.variables, initial.model_state)
-        elif (frozen := trained.load_frozen(run.config, run)) is not None:
+        if frozen is not None:
             state = state.starting_from(state.variables, frozen)
         if run.pull is not None:
             opt_state = pull.fitted(state.opt_state, run.pull, state.variables)
