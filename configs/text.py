@@ -3,7 +3,8 @@
     python -m smh_jax.main --config=configs/text.py --workdir=runs/text
 
 SMH at a quarter of the variables, which are trained on files and measured on others, in bits per
-character: minutes on 2 CPU cores, for a quarter of an epoch. The data come with Python: nothing is downloaded.
+character: minutes on 2 CPU cores, for a quarter of an epoch. The data come with Python: nothing is
+downloaded.
 Variants: configs/text.py:depth=6,context_length=256 or configs/text.py:method=dense
 """
 
