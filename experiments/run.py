@@ -29,6 +29,9 @@ EXECUTOR = flags.DEFINE_enum("executor", "local", ("local", "ray"), "Where to ru
 WORKERS = flags.DEFINE_integer(
     "workers", 1, "Processes at once of --executor=local.", lower_bound=1
 )
+PRICE = flags.DEFINE_float(
+    "price_per_chip_hour", None, "Of a TPU chip: what is left is priced.", lower_bound=0.0
+)
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none starts one here.")
 
 
@@ -57,7 +60,8 @@ def main(argv: list[str]) -> None:
     for job in selected:
         print(f"  {job.name:40s} {summary(done[job]) if job in done else costs[job]}")
     for total in cost.totals(costs.values()):
-        print(f"left: {total}")
+        price = "" if PRICE.value is None else f"; price {total.price(PRICE.value):,.2f}"
+        print(f"left: {total}{price}")
     if DRY_RUN.value or not left:
         return
     execute = {

@@ -19,7 +19,7 @@ from experiments.executors import local
 from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, split
-from experiments.row import Row
+from experiments.row import Row, TpuSlice
 from experiments.tables import small_scale
 from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
@@ -495,6 +495,17 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
     assert total.start_up_hours > 0
     assert total.start_up_hours == pytest.approx(3 * costs[0].start_up_hours)
     assert "start-up included" in str(total)
+
+
+def test_a_slice_is_paid_by_the_chip_and_takes_its_share_of_the_time():
+    on_slice = cost.Cost(10, 96.0, "TPU v3 chip", tpu_slice=TpuSlice("v3", "4x4"))
+    total, on_cores = sorted(
+        cost.totals([on_slice, on_slice, cost.Cost(5, 3.0, "CPU core")]), key=lambda c: -c.steps
+    )
+    assert total.price(2.5) == 2 * 96 * 2.5
+    assert "192.0 hours of one TPU v3 chip: 0.5 days of a slice of 4x4 chips" in str(total)
+    assert on_cores.price(2.5) == 0
+    assert "slice" not in str(on_cores)
 
 
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
