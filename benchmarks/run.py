@@ -131,4 +131,4 @@ def _use_huge_pages() -> None:
 
 if __name__ == "__main__":
     _use_huge_pages()
-    cli.run(main)
+    cli.run(main, keeps_programs=False)
