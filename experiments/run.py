@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     for job in selected:
         # Every mistake in a row is found before the first is trained.
         _ = job.config
-    done, left = split(selected)
+    done, left = split(selected, set_aside=not DRY_RUN.value)
     costs = {job: cost.estimate(job) for job in left}
     print(f"{experiment.title} ({experiment.scale}): {len(done)} runs done, {len(left)} left")
     for job in selected:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks import benchmark
 from experiments import catalogue, markdown, records, render
 from experiments.answers import difference
 from experiments.experiment import Claim
@@ -32,9 +33,11 @@ def reported(experiment: str) -> tuple[Record, ...]:
 
 @functools.cache
 def benchmark_rows(name: str) -> tuple[dict[str, Any], ...]:
-    """The rows of a committed benchmark, over all cases."""
+    """The rows of a committed benchmark, over the cases that are its own."""
     content = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    return tuple(row for case in content["cases"].values() for row in case["rows"])
+    return tuple(
+        row for case in benchmark.load()[name].cases for row in content["cases"][case]["rows"]
+    )
 
 
 def _of(experiment: str, series: str, size: int | None) -> Record | None:
@@ -192,6 +195,8 @@ def good_for() -> str:
     narrow = files["frontier-width_multiplier_25%-coded:0.5", "coded:0.5"]
     pruned = files["frontier-dense-pruned_90%-coded:1.0", "coded:1.0"]
     dense = files["frontier-dense-coded:1.5", "coded:1.5"]
+    counts = sorted({len(record.runs) for record in reported("frontier") if record.runs})
+    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     converted = next(r for r in reported("shipping") if r.row.name == "shipping-converted")
     rows = [
         [
@@ -225,8 +230,9 @@ def good_for() -> str:
         ],
     ]
     text = (
-        "SMH at 10% of ResNet-8 on Fashion-MNIST (scale `reduced`, three seeds), differences in "
-        "points of test accuracy with their standard error:"
+        "SMH at 10% of ResNet-8 on Fashion-MNIST (scale `reduced`, three seeds; files of other "
+        f"networks: {seeds}), where there is a sign the difference in points of test accuracy with "
+        "its standard error:"
     )
     return f"{text}\n\n" + markdown.table(["instead of", "SMH", ""], rows, text=(0, 1, 2))
 
@@ -272,7 +278,7 @@ def smallest_files() -> str:
 
 # What is asked of files: a row and its precision, and those that it is compared with.
 _WAYS = (
-    ("half the bytes of int8", "resnet8-smh-7500", "coded:0.08", "resnet8-smh-7500", "int8"),
+    ("coded in place of int8", "resnet8-smh-7500", "coded:0.08", "resnet8-smh-7500", "int8"),
     *(
         (
             "trained for the coder",

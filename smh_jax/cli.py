@@ -3,10 +3,10 @@
 import functools
 import hashlib
 import importlib.util
-import itertools
 import logging as python_logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -99,16 +99,25 @@ def keep_compiled_programs(max_bytes: int = _CACHE_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             return
-        files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-        kept = itertools.accumulate(path.stat().st_size for path in files)
-        for path, num_bytes in zip(files, kept, strict=True):
-            if num_bytes > max_bytes:
-                path.unlink(missing_ok=True)
+        _remove_oldest(folder, max_bytes)
     except (OSError, RuntimeError):
         # Of a user without a home, too.
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _remove_oldest(folder: pathlib.Path, max_bytes: int) -> None:
+    """Removes the files that were written first, but for so many bytes of the last ones."""
+    # Files alone: XLA has a folder there, too. Another command may be removing the same ones.
+    with os.scandir(folder) as entries:
+        files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+    files.sort(key=lambda file: file[0].st_mtime, reverse=True)
+    num_bytes = 0
+    for stat, path in files:
+        num_bytes += stat.st_size
+        if num_bytes > max_bytes:
+            pathlib.Path(path).unlink(missing_ok=True)
 
 
 def _processor() -> str:
@@ -201,7 +210,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise SystemExit(f"error: {one_line(error)}") from error
     except Exception as error:
         # A config file is a program, in which anything may fail.
-        file = next(argument for argument in argv if argument.startswith("--config"))
+        given = [argument for argument in argv if re.match("--?config(=|$)", argument)]
+        file = given[0] if given else "the config file"
         raise SystemExit(f"error: {file} fails: {type(error).__name__}: {error}") from error
 
 

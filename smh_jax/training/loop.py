@@ -128,11 +128,15 @@ def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | Non
     """The run that the folder may hold, and another one to start from where it is to be new."""
     processes.check_same("the configuration", repr(config))
     folder.check_usable()
-    manifest = folder.check(config)
-    initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
-    if manifest is None and initial is not None:
-        manifest = initial.run.method.manifest
-    run = Run.from_config(config, manifest)
+    known = folder.check(config)
+
+    def made() -> tuple[Run, trained.Trained | None]:
+        initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
+        manifest = initial.run.method.manifest if known is None and initial else known
+        return Run.from_config(config, manifest), initial
+
+    # A dataset that nobody has described yet is measured, for which it is prepared.
+    run, initial = processes.first_before_others(made)
     processes.check_same("the manifest's digest", run.method.manifest.digest)
     return run, initial
 

@@ -35,7 +35,9 @@ class Run:
     def from_config(
         cls, config: Config, manifest: Manifest | None = None, num_devices: int | None = None
     ) -> "Run":
-        """The run; no data are read and no weights allocated, beyond measuring their initializers.
+        """The run; no weights are allocated, beyond measuring their initializers, and no data read.
+
+        Those of a dataset that is described for the first time are, see `smh_jax.data.describe`.
 
         Args:
             config: the configuration.
