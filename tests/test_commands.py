@@ -148,9 +148,13 @@ def test_compiled_programs_are_kept_up_to_a_size(cache, tmp_path):
     for age, name in enumerate(("new", "old", "older")):
         (folder / name).write_bytes(bytes(100))
         os.utime(folder / name, (1e9 - age, 1e9 - age))
+    # XLA has one there on GPUs.
+    (folder / "folder").mkdir()
+    os.utime(folder / "folder", (1e8, 1e8))
     os.environ.pop("JAX_COMPILATION_CACHE_DIR")
     cli.keep_compiled_programs(max_bytes=250)
-    assert {path.name for path in folder.iterdir()} == {"new", "old"}
+    assert {path.name for path in folder.iterdir()} == {"new", "old", "folder"}
+    assert cache() == str(folder)
 
 
 def test_compiled_programs_are_kept_where_the_user_says_or_nowhere(cache, tmp_path, monkeypatch):

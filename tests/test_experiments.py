@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from experiments import catalogue, cost, panels, paper, records, render, runner, sweep
+from experiments import catalogue, cost, panels, paper, plots, records, render, runner, sweep
 from experiments.answers import answer, difference
 from experiments.executors import local
 from experiments.executors.process import INTERRUPTED, Outcome, outcome
@@ -399,6 +399,9 @@ class TestSweep:
             ('config = "configs/digits.py"', "neither grid nor list"),
             ('config = "configs/digits.py"\nmode = 1', "'mode' is unknown"),
             ('config = "c"\n[grid]\nseed = 1', "seed=1 must be a list"),
+            ('config = "c"\nseeds = []\n[grid]\na = [1]', "seeds=\\[\\] must be different"),
+            ('config = "c"\nseeds = [0, 0]\n[grid]\na = [1]', "must be different"),
+            ('config = "c"\nseeds = ["1"]\n[grid]\na = [1]', "must be different"),
             ("config =", "Invalid value"),
         ],
     )
@@ -445,6 +448,9 @@ class TestJobs:
         damage(job)
         with pytest.raises(CorruptResultError, match=message):
             job.result()
+        done, left = split(all_jobs, set_aside=False)
+        assert (done, left) == ({}, all_jobs)
+        assert job.workdir.exists()
         done, left = split(all_jobs)
         assert not done
         assert job in left
@@ -525,6 +531,25 @@ class TestReport:
             a_row(name="b", seeds=(0, 1), series="hash_1"),
         )
         return Experiment("x", "sweep", "Title", "Better?", rows)
+
+    def test_seeds_that_were_asked_for_in_place_of_the_rows_own(self, experiment, tmp_path):
+        (job, *_) = jobs(experiment, tmp_path, (4,))
+        finish(job)
+        first, second = records.collect(experiment, tmp_path)
+        assert list(first.accuracies) == [4]
+        assert not second.runs
+
+    def test_an_early_report_has_no_picture(self, tmp_path):
+        early = catalogue.load("table1", "reduced")
+        plots.save(early, tuple(records.Record(row, ()) for row in early.rows), tmp_path / "a")
+        assert not list(tmp_path.iterdir())
+        dense = tuple(
+            records.Record(row, ({"seed": 0, "test_accuracy": 0.9, "num_variables": 75_002},))
+            if "dense" in row.name
+            else records.Record(row, ())
+            for row in early.rows
+        )
+        plots.save(early, dense, tmp_path / "a")
 
     def test_means_missing_rows_and_files(self, experiment, tmp_path):
         for job in jobs(experiment, tmp_path, (0, 1, 2))[:3:2]:
