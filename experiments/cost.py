@@ -4,10 +4,13 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 
+import jax
+
 from experiments.job import Job
 from experiments.row import TpuSlice
-from smh_jax import data, models
-from smh_jax.config import DataConfig
+from smh_jax import models
+from smh_jax.config import Config
+from smh_jax.training import tasks
 
 # Training examples; a split that takes a part of them costs less than is said here.
 _EXAMPLES = {
@@ -81,12 +84,13 @@ def estimate(job: Job) -> Cost:
     if job.row.convert_from:
         return Cost(steps=0, device_hours=_CONVERSION_HOURS, device="CPU core")
     config = job.config
-    info = data.describe(config.data.name, config.data.data_dir, config.data.image_size)
-    examples = config.epochs * _num_examples(config.data, info)
+    task = tasks.of_name(config.task)
+    info = task.describe(config.data)
+    examples = config.epochs * _num_examples(config, info)
     on_tpu = "TPU" in job.row.resources or job.row.tpu_slice is not None
     options = tuple(sorted(config.model.options.items()))
-    shape = (1, *info.image_shape)
-    seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, shape)
+    example = task.example(info)
+    seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, example)
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
     device = "TPU v3 chip" if on_tpu else "CPU core"
@@ -96,13 +100,15 @@ def estimate(job: Job) -> Cost:
     return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600, tpu_slice)
 
 
-def _num_examples(config: DataConfig, info: data.DatasetInfo) -> int:
-    if config.name in _EXAMPLES:
-        return _EXAMPLES[config.name]
-    return data.load(info, config.train_split, config.data_dir).num_examples
+def _num_examples(config: Config, info: tasks.Dataset) -> int:
+    if config.data.name in _EXAMPLES:
+        return _EXAMPLES[config.data.name]
+    return tasks.of_name(config.task).load(info, config.data.train_split, config.data).num_examples
 
 
 @functools.cache
-def _multiply_adds(name: str, options: tuple, num_classes: int, shape: tuple[int, ...]) -> int:
+def _multiply_adds(
+    name: str, options: tuple, num_classes: int, example: jax.ShapeDtypeStruct
+) -> int:
     model = models.create(name, num_classes=num_classes, **dict(options))
-    return models.count_multiply_adds(model, shape)
+    return models.count_multiply_adds(model, example)

@@ -19,6 +19,10 @@ same command resumes a training that was ended:
 
 python -m smh_jax.convert --workdir=runs/dense --target_size=18750 --steps=1000 \\
     --learning_rate=0.2 --output=runs/converted
+
+Of an adapter, a run with frozen weights, --merge makes a dense run of plain ones:
+
+python -m smh_jax.convert --workdir=runs/adapter --merge --output=runs/merged
 """
 
 import dataclasses
@@ -41,6 +45,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "With --params: the model, dataset and method.", lock_config=True
 )
 TARGET_SIZE = flags.DEFINE_integer("target_size", None, "Variables, with --workdir.")
+MERGE = flags.DEFINE_bool(
+    "merge", False, "Make a dense run of --workdir, frozen weights and what was added in one."
+)
 HASHED = flags.DEFINE_string("hashed", "all", "Tensors that are generated, with --workdir.")
 OPTIONS = flags.DEFINE_string("options", "", "Of method smh, with --workdir: 'blocks=4,...'.")
 STEPS = flags.DEFINE_integer(
@@ -57,6 +64,8 @@ def main(_: list[str]) -> None:
     """Converts and prints the errors."""
     if (WORKDIR.value is None) == (PARAMS.value is None):
         raise ValueError("give either --workdir=... or --params=...")
+    if MERGE.value and PARAMS.value is not None:
+        raise ValueError("--merge goes with --workdir")
     if STEPS.value is None and (LEARNING_RATE.value is not None or PULL.value):
         raise ValueError("--learning_rate and --pull go with --steps")
     # It takes seconds to load, which a mistake in the flags need not wait for.
@@ -78,7 +87,8 @@ def main(_: list[str]) -> None:
         source = _of_run()
     errors = conversion.convert(source, OUTPUT.value)
     method = source.run.method
-    print(conversion.table(method, errors))
+    if errors:
+        print(conversion.table(method, errors))
     counts = method.summary
     print(f"{counts['num_variables']:,} variables for {counts['num_weights']:,} weights")
     print(f"fine-tune with --config.init_from={OUTPUT.value}")
@@ -94,7 +104,11 @@ def _of_run() -> "conversion.Conversion":
     if TARGET_SIZE.value is None and (HASHED.present or OPTIONS.value):
         raise ValueError("--hashed and --options go with --target_size")
     method = None
-    if TARGET_SIZE.value is not None:
+    if MERGE.value:
+        if TARGET_SIZE.value is not None or STEPS.value is not None:
+            raise ValueError("--merge goes without --target_size and --steps")
+        method = MethodConfig("dense")
+    elif TARGET_SIZE.value is not None:
         options = arguments.parse(OPTIONS.value, **methods.default_options("smh"))
         method = MethodConfig("smh", HASHED.value, TARGET_SIZE.value, options.to_dict())
     if STEPS.value is None:

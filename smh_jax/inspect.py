@@ -37,12 +37,12 @@ def describe_run(run: "Run", largest: int | None = None) -> str:
     """The counts, and a table of the largest or all tensors, of a run that is not trained."""
     from smh_jax import models
 
-    multiply_adds = models.count_multiply_adds(run.local_model, run.input_shape)
+    multiply_adds = models.count_multiply_adds(run.local_model, run.example)
     precision = run.precision
     return run.method.describe(
         f"model: {run.config.model.name}",
         f"dataset: {run.dataset.name}",
-        f"input shape: {run.input_shape[1:]}",
+        f"input shape: {run.example.shape[1:]}",
         f"multiply-adds: {multiply_adds:,}",
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
@@ -59,22 +59,22 @@ def describe_model(
     Args:
         name: of the model.
         num_classes: number of logits.
-        resolution: side of its images in pixels; None for the one it was published for.
+        resolution: side of its images in pixels, or number of tokens; None for the one it was
+            published for.
         largest: how many tensors are shown; None for all.
     """
     from smh_jax import models
     from smh_jax.manifest import Manifest, table
 
     model = models.create(name, num_classes=num_classes)
-    side = resolution or models.default_resolution(name)
-    shape = (1, side, side, 3)
-    manifest = Manifest.from_model(model, shape)
+    example = models.published_input(name, resolution)
+    manifest = Manifest.from_model(model, example, example_kwargs={"train": False})
     return "\n".join(
         [
             f"model: {name}",
-            f"input shape: {shape[1:]}",
+            f"input shape: {example.shape[1:]}",
             f"parameters: {manifest.num_weights:,}",
-            f"multiply-adds: {models.count_multiply_adds(model, shape):,}",
+            f"multiply-adds: {models.count_multiply_adds(model, example):,}",
             f"hashable weights: {manifest.num_hashed:,} in {len(manifest.hashed)} tensors",
             "",
             table(manifest, largest),

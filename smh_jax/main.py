@@ -27,10 +27,12 @@ flags.mark_flag_as_required("config")
 
 def sentence(result: Mapping[str, Any], workdir: str) -> str:
     """What a run has reached, in a sentence."""
+    from smh_jax.training import tasks
+
+    task = tasks.of_name(result.get("task", tasks.DEFAULT.name))
     variables, weights = result["num_variables"], result["num_weights"]
     return (
-        f"{workdir}: test accuracy {result['test_accuracy']:.2%} of {result['test_examples']:,} "
-        f"images, with {variables:,} variables for {weights:,} weights "
+        f"{workdir}: {task.headline(result)}, with {variables:,} variables for {weights:,} weights "
         f"({variables / weights:.1%}), after {result['train_seconds']:.0f} seconds of training"
     )
 

@@ -17,7 +17,7 @@ from tensorflow_datasets.image_classification import mnist
 from scripts import prepare_fashion_mnist
 from smh_jax import data
 from smh_jax.data import catalogue
-from smh_jax.shipping.artifact.image_files import Preprocessing
+from smh_jax.data.image_files import Preprocessing
 
 NORMALIZATION = data.Normalization((0.5,), (0.25,))
 

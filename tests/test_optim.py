@@ -113,6 +113,69 @@ def test_adam_is_optax_adam():
     np.testing.assert_allclose(found["stored"]["b"], want["stored"]["b"])
 
 
+def test_adamw_decays_the_variables_apart_from_the_gradient():
+    """Two steps of a generated model: optax's own, its mask sparing scales and batch norm."""
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    variables = method.init(jax.random.key(0))
+    gradient = jax.tree.map(lambda x: jnp.cos(3 * x), variables)
+    stored = {name: "norm" not in name and "bias" not in name for name in variables["stored"]}
+    mask = {"pools": True, "scales": False, "stored": stored}
+    config = OptimizerConfig(
+        name="adamw", weight_decay=0.3, beta2=0.95, weight_decay_exclude="bias$"
+    )
+    rate = optax.constant_schedule(0.5)
+    found, expected, undecayed = (
+        _two_steps(optimizer, variables, gradient)
+        for optimizer in (
+            optim.create(config, rate, method),
+            optax.adamw(rate, b2=0.95, weight_decay=0.3, mask=mask),
+            optax.adam(rate, b2=0.95),
+        )
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), found, expected)
+    moved = jax.tree.map(lambda a, b: bool(np.abs(a - b).max() > 1e-3), found, undecayed)
+    assert moved == {"pools": {"u": True, "v": True}, "scales": False, "stored": stored}
+
+
+def test_adamw_decays_the_generated_weights():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    variables = method.init(jax.random.key(0))
+    config = OptimizerConfig(name="adamw", weight_decay=0.3, weight_decay_on="weights")
+    optimizer = optim.create(config, optax.constant_schedule(0.5), method)
+    # Adam leaves alone what has no gradient: what moves is decay.
+    zero = jax.tree.map(jnp.zeros_like, variables)
+    update, _ = optimizer.update(zero, optimizer.init(variables), variables)
+
+    def penalty(variables):
+        params = method.materialize(variables)
+        return losses.half_squared_norm(method.manifest, variables, params, "weights")
+
+    expected = jax.tree.map(lambda x: -0.5 * 0.3 * x, jax.grad(penalty)(variables))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), update, expected)
+    assert float(jnp.abs(update["scales"]).max()) > 0
+    # The loss has no penalty besides.
+    params = method.materialize(variables)
+    assert float(losses.regularization(variables, params, method, config)) == 0
+    coupled = OptimizerConfig(name="adam", weight_decay=0.3, weight_decay_on="weights")
+    assert float(losses.regularization(variables, params, method, coupled)) > 0
+    with pytest.raises(ValueError, match="needs the method"):
+        optim.create(config, optax.constant_schedule(0.5))
+
+
+def _two_steps(optimizer, variables, gradient):
+    @jax.jit
+    def moved(variables):
+        state = optimizer.init(variables)
+        for _ in range(2):
+            update, state = optimizer.update(gradient, state, variables)
+            variables = optax.apply_updates(variables, update)
+        return variables
+
+    return moved(variables)
+
+
 def test_rmsprop_is_tensorflows():
     """50 steps, in the middle of which the learning rate falls to a third."""
     tf = pytest.importorskip("tensorflow")

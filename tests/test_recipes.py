@@ -1,8 +1,11 @@
 """Every config file: it resolves, its state has shapes, and its steps lower, for 8 devices."""
 
+import dataclasses
 import importlib
 import json
+import pathlib
 import re
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,10 @@ import pytest
 
 from configs import imagenet_efficientnet, imagenet_mobilenet, imagenet_resnet
 from smh_jax import config as configs
-from smh_jax import data, models
+from smh_jax import models
 from smh_jax.manifest import Manifest
 from smh_jax.tpu_compiler import results
-from smh_jax.training import optim
+from smh_jax.training import optim, tasks
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 from tests.conftest import ROOT
@@ -26,6 +29,10 @@ SHALLOW = {
     "imagenet_efficientnet": "variant=b0,target_size=1000000",
     "imagenet_mobilenet": "variant=v3_small,target_size=1000000",
     "imagenet_resnet": "variant=18,target_size=1000000",
+    "imagenet_vit": "variant=ti,target_size=1000000",
+    "fashion_mnist_vit": "depth=1,target_size=15000",
+    "openwebtext_gpt2": "size=small,target_size=1000000",
+    "text": "depth=1,target_size=40000",
 }
 VARIANTS = (
     *((file, "") for file in FILES),
@@ -38,6 +45,7 @@ VARIANTS = (
     ("imagenet_efficientnet", "method=dense"),
     ("imagenet_mobilenet", "variant=v2,target_size=1750000"),
     ("imagenet_mobilenet", "variant=v3_small,method=dense"),
+    ("imagenet_vit", "variant=ti,method=dense"),
 )
 
 
@@ -48,35 +56,43 @@ def resolve(file, text=""):
 def lower(file, text=""):
     """What the lowered steps of a variant say of themselves; for the devices of this process."""
     config = resolve(file, text)
-    dataset = data.describe(
-        config.data.name, image_size=config.data.image_size, preprocessing=config.data.preprocessing
-    )
+    if config.data.name.startswith("tokens:"):
+        # All that is known of it before it is read.
+        folder = pathlib.Path(tempfile.mkdtemp())
+        (folder / "vocabulary.json").write_text('{"num_tokens": 50257, "dtype": "uint16"}')
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, name=f"tokens:{folder}")
+        )
+    task = tasks.of_name(config.task)
+    dataset = task.describe(config.data)
     model = models.create(
         config.model.name, num_classes=dataset.num_classes, **config.model.options
     )
     # The initial values, which take long to measure, do not enter the programs' shapes.
-    shape = (1, *dataset.image_shape)
-    run = Run.from_config(
-        config, Manifest.from_model(model, shape, hashed=config.method.hashed, measure=False)
+    manifest = Manifest.from_model(
+        model,
+        task.example(dataset),
+        hashed=config.method.hashed,
+        measure=False,
+        example_kwargs={"train": False},
     )
+    run = Run.from_config(config, manifest)
     steps = Program.for_run(run, num_examples=IMAGENET_EXAMPLES)
     devices = jax.device_count()
 
-    def on_devices(shape, dtype):
-        return jax.ShapeDtypeStruct((devices, *shape), dtype)
+    def on_devices(tree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), tree)
 
     def batch(size):
-        return {
-            "image": on_devices((size // devices, *dataset.image_shape), config.data.image_dtype),
-            "label": on_devices((size // devices,), jnp.int32),
-        }
+        return on_devices(task.abstract_batch(dataset, size // devices, config.data.image_dtype))
 
-    state = jax.tree.map(lambda x: on_devices(x.shape, x.dtype), jax.eval_shape(steps.init_state))
+    state = on_devices(jax.eval_shape(steps.init_state))
     lowered = steps.train_step.lower(state, batch(config.data.batch_size))
     next_state, _ = lowered.out_info
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype.name), tree)  # noqa: E731
     eval_batch = batch(config.data.eval_batch_size // devices * devices)
-    eval_batch["mask"] = jax.ShapeDtypeStruct(eval_batch["label"].shape, jnp.float32)
+    target = eval_batch["label" if task.takes == "images" else "next"]
+    eval_batch["mask"] = jax.ShapeDtypeStruct(target.shape, jnp.float32)
     steps.eval_step.lower(state, eval_batch)
     return {
         "file": file,
@@ -163,10 +179,14 @@ def test_rates_and_regularisers_are_the_papers():
     v3 = resolve("imagenet_mobilenet")
     assert peak(v3) == pytest.approx(0.1, rel=0.01)
     assert (v3.data.preprocessing, v3.optimizer.weight_decay) == ("inception", 1e-5)
+    vit = resolve("imagenet_vit", "method=dense")
+    assert peak(vit) == pytest.approx(0.0005 * 1024 / 512, rel=0.01)
+    assert (vit.optimizer.name, vit.optimizer.weight_decay, vit.epochs) == ("adamw", 0.05, 300)
+    assert vit.model.options["stochastic_depth_rate"] == 0.1
     for config in (efficientnet, v2, v3):
         assert config.optimizer.name == "rmsprop"
         assert (config.optimizer.ema_decay, config.optimizer.label_smoothing) == (0.9999, 0.1)
-    for config in (resnet, efficientnet, v2, v3):
+    for config in (resnet, efficientnet, v2, v3, vit):
         assert config.model.options["dtype"] == config.data.image_dtype == "bfloat16"
         assert config.optimizer.weight_decay_on == "weights"
 

@@ -61,7 +61,9 @@ class DataConfig:
 
     Attributes:
         name: of the dataset: any that classifies images of tensorflow-datasets' catalogue, or
-            'folder:/path', a folder of images with one subfolder for each class.
+            'folder:/path', a folder of images with one subfolder for each class; of task
+            'next_token', 'python_sources', any of the catalogue with texts, or 'tokens:/path',
+            a folder of tokens.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
             imagenet2012 also 'minival', 10,000 training images to choose settings by, and
@@ -77,6 +79,7 @@ class DataConfig:
         batch_size: examples per step, over all devices of all hosts.
         eval_batch_size: the same for evaluation.
         image_dtype: 'float32' or 'bfloat16', in which images are handed to the devices.
+        context_length: of texts: tokens that a model sees at once, such as characters.
         skip_corrupt: tolerates an image file that cannot be decoded: training takes the next
             example in its place, evaluation does not count it. Otherwise that is an error.
     """
@@ -94,6 +97,7 @@ class DataConfig:
     eval_batch_size: int = 500
     image_dtype: str = "float32"
     skip_corrupt: bool = False
+    context_length: int = 256
 
     def __post_init__(self) -> None:
         check_choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
@@ -107,7 +111,7 @@ class DataConfig:
             )
         check_choice("data.image_dtype", self.image_dtype, ("float32", "bfloat16"))
         _at_least("data.randaugment_magnitude", self.randaugment_magnitude, 0)
-        for field in ("randaugment_layers", "batch_size", "eval_batch_size"):
+        for field in ("randaugment_layers", "batch_size", "eval_batch_size", "context_length"):
             _at_least(f"data.{field}", getattr(self, field), 1)
         for field in ("batch_size", "eval_batch_size"):
             _at_most(f"data.{field}", getattr(self, field), _MAX_BATCH_SIZE)
@@ -121,9 +125,10 @@ class OptimizerConfig:
     """The optimizer, its schedule and the loss's regularisation.
 
     Attributes:
-        name: 'sgd', 'momentum', 'nesterov', 'adam' or 'rmsprop' (TensorFlow 1's).
+        name: 'sgd', 'momentum', 'nesterov', 'adam', 'adamw' or 'rmsprop' (TensorFlow 1's).
         learning_rate: the peak, per 256 examples of the batch.
         momentum: of 'momentum', 'nesterov' and 'rmsprop'.
+        beta2: decay of the mean of squares of 'adam' and 'adamw'; that of the mean is 0.9.
         rms_decay, epsilon: of 'rmsprop': of its mean of squares, and what is added under the root.
         schedule: after the warm-up, of its own length or (one-cycle) with its own warm-up:
             'constant', 'cosine' (to 0), 'piecewise' (times `decay_factor` at each of
@@ -132,7 +137,8 @@ class OptimizerConfig:
         warmup_epochs: linear rise from 0 to the peak; not for 'one_cycle'.
         decay_epochs, decay_every_epochs, decay_factor: of 'piecewise' and 'staircase'; epochs
             count from the start of training, warm-up included.
-        weight_decay: factor of half the squared norm that is added to the loss.
+        weight_decay: factor of half the squared norm that is added to the loss; of 'adamw', whose
+            decay is decoupled, its gradient times the learning rate is taken off in each step.
         weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
             'weights' (the generated and stored tensors; never batch norm).
         weight_decay_exclude: regular expression of names of tensors that are not decayed, besides
@@ -151,6 +157,7 @@ class OptimizerConfig:
     name: str = "momentum"
     learning_rate: float = 0.1
     momentum: float = 0.9
+    beta2: float = 0.999
     rms_decay: float = 0.9
     epsilon: float = 1e-3
     schedule: str = "cosine"
@@ -169,7 +176,7 @@ class OptimizerConfig:
     accumulate_steps: int = 1
 
     def __post_init__(self) -> None:
-        names = ("sgd", "momentum", "nesterov", "adam", "rmsprop")
+        names = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop")
         check_choice("optimizer.name", self.name, names)
         schedules = ("constant", "cosine", "piecewise", "staircase", "one_cycle")
         check_choice("optimizer.schedule", self.schedule, schedules)
@@ -178,7 +185,7 @@ class OptimizerConfig:
         for field in (*nonnegative, "weight_decay", "pool_rate", "scale_rate"):
             _at_least(f"optimizer.{field}", getattr(self, field), 0)
         _at_least("optimizer.accumulate_steps", self.accumulate_steps, 1)
-        for field in ("momentum", "rms_decay", "label_smoothing"):
+        for field in ("momentum", "beta2", "rms_decay", "label_smoothing"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"optimizer.{field}={getattr(self, field)} must be in [0, 1)")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -273,10 +280,13 @@ class Config:
     """A whole run.
 
     Attributes:
+        task: what is learned: 'image_classification' or 'next_token' (of texts).
         model, method, data, optimizer: see there.
         distillation, pull, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
+        frozen_from: folder of a trained run of the same model, whose weights are frozen: what the
+            method makes is added to them (an adapter). None trains the weights themselves.
         pool_precision: 'float32', 'bfloat16', 'int8', 'int4', 'int3', 'int2', 'ternary' or
             'coded:0.25' (steps of a quarter of a pool's root mean square), to which the pools, of
             'dense' the kernels, are rounded whenever weights are generated from them, as an export
@@ -304,7 +314,9 @@ class Config:
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     pull: PullConfig = dataclasses.field(default_factory=PullConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+    task: str = "image_classification"
     init_from: str | None = None
+    frozen_from: str | None = None
     pool_precision: str = "float32"
     rate_weight: float = 0.0
     pruning: float = 0.0
@@ -330,6 +342,16 @@ class Config:
             raise ValueError(
                 f"method.name={self.method.name!r} must be 'dense' with "
                 f"pull.towards.name={self.pull.towards.name!r}: dense weights are pulled"
+            )
+        if self.init_from is not None and self.frozen_from is not None:
+            raise ValueError(
+                f"init_from={self.init_from!r} must be None with frozen_from={self.frozen_from!r}: "
+                "what is added to frozen weights starts at 0"
+            )
+        if self.pull.towards.name != "dense" and self.frozen_from is not None:
+            raise ValueError(
+                f"frozen_from={self.frozen_from!r} must be None with "
+                f"pull.towards.name={self.pull.towards.name!r}: frozen weights cannot be pulled"
             )
         if not 0 <= self.pruning < 1:
             raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")

@@ -152,6 +152,12 @@ class Manifest:
         """The same tensors with another choice of what is hashed; see `from_model`."""
         return Manifest(hashed_set.decide(self.tensors, hashed), hashed)
 
+    def of_differences(self) -> "Manifest":
+        """The manifest of what is added to these tensors: all of it starts at 0."""
+        zero = InitialValues(0.0, 0.0, "constant")
+        tensors = tuple(dataclasses.replace(tensor, initial=zero) for tensor in self.tensors)
+        return Manifest(hashed_set.decide(tensors, self.hashed_set), self.hashed_set)
+
     def tree(self, leaves: Mapping[str, Any]) -> Params:
         """The params tree whose leaf at each tensor's path is `leaves[tensor.name]`."""
         return unflatten_dict({tensor.path: leaves[tensor.name] for tensor in self.tensors})

@@ -1,13 +1,15 @@
-"""The base models by name. Each is a Flax module called with `(images, train)`."""
+"""The base models by name. Each is a Flax module called with `(images or tokens, train)`."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from smh_jax.config.names import check_choice, check_known
-from smh_jax.models import cifar_resnet, efficientnet, mobilenet_v2, mobilenet_v3, resnet
+from smh_jax.models import cifar_resnet, efficientnet, gpt2, mobilenet_v2, mobilenet_v3, resnet, vit
 from smh_jax.models.base import Variant
 from smh_jax.models.multiply_adds import count_multiply_adds, matching_resolution
 
@@ -18,6 +20,8 @@ __all__ = [
     "default_resolution",
     "matching_resolution",
     "names",
+    "published_input",
+    "takes",
 ]
 
 _VARIANTS = {
@@ -26,6 +30,8 @@ _VARIANTS = {
     **efficientnet.VARIANTS,
     **mobilenet_v2.VARIANTS,
     **mobilenet_v3.VARIANTS,
+    **vit.VARIANTS,
+    **gpt2.VARIANTS,
 }
 _DTYPES = ("float32", "bfloat16")
 # Set by whoever builds the model, not by its options.
@@ -55,8 +61,26 @@ def default_options(name: str) -> dict[str, Any]:
 
 
 def default_resolution(name: str) -> int:
-    """Side in pixels of the images for which the named model was published."""
+    """Side in pixels of the images for which the named model was published; of texts, tokens."""
     return _lookup(name).resolution
+
+
+def takes(name: str) -> str:
+    """What the named model takes, 'images' or 'tokens'."""
+    return _lookup(name).module.takes
+
+
+def published_input(name: str, resolution: int | None = None) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one input of the named model, in color, the batch dimension included.
+
+    Args:
+        name: of the model.
+        resolution: side of its images, or number of tokens; None for what it was published for.
+    """
+    side = resolution or default_resolution(name)
+    if takes(name) == "tokens":
+        return jax.ShapeDtypeStruct((1, side), jnp.int32)
+    return jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
 
 
 def create(

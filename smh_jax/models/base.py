@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,28 +12,36 @@ import jax.numpy as jnp
 from smh_jax.models import layers
 
 
-class ImageModel(nn.Module, kw_only=True):
-    """A classifier of images.
+class Model(nn.Module, kw_only=True):
+    """What the models of every family have.
 
     Attributes:
+        takes: 'images', float32 [batch, height, width, channels], or 'tokens', int32 [batch,
+            length].
         num_classes: number of logits.
         width_multiplier: multiplies the widths; each family says which.
-        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
         dtype: of the computation; parameters and statistics of batch norms are float32.
-        bn_momentum: of the batch norms' running averages, in Flax's sense (0.9 keeps nine tenths).
-        bn_epsilon: added to the batch norms' variances.
         axis_name: mapped axis over which batch statistics are averaged, or None.
         axis_groups: replicas along it in groups that average among themselves, or None for all.
     """
 
+    takes: ClassVar[str] = "images"
+
     num_classes: int
     width_multiplier: float = 1.0
-    input_resolution: int = 0
     dtype: Any = "float32"
-    bn_momentum: float
-    bn_epsilon: float
     axis_name: str | None = None
     axis_groups: Sequence[Sequence[int]] | None = None
+
+
+class ImageModel(Model, kw_only=True):
+    """A classifier of images.
+
+    Attributes (besides those of `Model`):
+        input_resolution: side to which images are up-sampled first; 0 leaves them as they are.
+    """
+
+    input_resolution: int = 0
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Logits [batch, num_classes] in float32 for images [batch, height, width, channels].
@@ -44,6 +52,25 @@ class ImageModel(nn.Module, kw_only=True):
             ValueError: for images below the family's least side, or a width without a channel.
         """
         raise NotImplementedError
+
+    def classify(self, features: jax.Array, kernel_init: layers.Initializer) -> jax.Array:
+        """The logits in float32 of features [batch, channels]."""
+        classifier = nn.Dense(
+            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
+        )
+        return classifier(features).astype(jnp.float32)
+
+
+class ConvNet(ImageModel, kw_only=True):
+    """A classifier of images with batch norm.
+
+    Attributes (besides those of `ImageModel`):
+        bn_momentum: of the batch norms' running averages, in Flax's sense (0.9 keeps nine tenths).
+        bn_epsilon: added to the batch norms' variances.
+    """
+
+    bn_momentum: float
+    bn_epsilon: float
 
     def norm(self, train: bool) -> layers.ModuleDef:
         """A constructor of batch norms that take the batch's statistics in training only."""
@@ -56,13 +83,6 @@ class ImageModel(nn.Module, kw_only=True):
             axis_index_groups=self.axis_groups,
             dtype=self.dtype,
         )
-
-    def classify(self, features: jax.Array, kernel_init: layers.Initializer) -> jax.Array:
-        """The logits in float32 of features [batch, channels]."""
-        classifier = nn.Dense(
-            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
-        )
-        return classifier(features).astype(jnp.float32)
 
 
 def blocks(repeats: Sequence[int], strides: Sequence[int]) -> Iterator[tuple[int, int, str]]:
@@ -78,7 +98,7 @@ class Variant:
 
     Attributes:
         module: the family's Flax module.
-        resolution: side in pixels of the images it was published for.
+        resolution: side in pixels of the images, or number of tokens, it was published for.
         fixed: the module's fields that the name decides; a user cannot set them.
         defaults: of the module's options, where they differ from the module's own.
     """

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel, Variant, blocks
+from smh_jax.models.base import ConvNet, Variant, blocks
 
 STAGE_WIDTHS = (16, 32, 64)
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -41,10 +41,10 @@ class BasicBlock(nn.Module):
         return nn.relu(y + shortcut)
 
 
-class CifarResNet(ImageModel, kw_only=True):
+class CifarResNet(ConvNet, kw_only=True):
     """ResNet of `6n + 2` layers with widths 16, 32 and 64 for small images of at least 4x4.
 
-    Attributes (besides those of `ImageModel`):
+    Attributes (besides those of `ConvNet`):
         depth: total layers, `6n + 2`.
         width_multiplier: multiplies every width.
     """

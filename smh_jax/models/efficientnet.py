@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel, Variant, blocks
+from smh_jax.models.base import ConvNet, Variant, blocks
 
 
 class Stage(NamedTuple):
@@ -41,10 +41,10 @@ depthwise_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 classifier_init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
-class EfficientNet(ImageModel, kw_only=True):
+class EfficientNet(ConvNet, kw_only=True):
     """EfficientNet for images of at least 32x32.
 
-    Attributes (besides those of `ImageModel`):
+    Attributes (besides those of `ConvNet`):
         width_coefficient, depth_coefficient: compound scaling of B0's widths and repeats.
         width_multiplier: multiplies every width once more.
         dropout_rate: before the classifier.

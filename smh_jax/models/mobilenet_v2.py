@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel, Variant, blocks
+from smh_jax.models.base import ConvNet, Variant, blocks
 
 
 class Stage(NamedTuple):
@@ -35,10 +35,10 @@ STAGES = (
 kernel_init = nn.initializers.truncated_normal(0.09)
 
 
-class MobileNetV2(ImageModel, kw_only=True):
+class MobileNetV2(ConvNet, kw_only=True):
     """MobileNetV2 for images of at least 32x32.
 
-    Attributes (besides those of `ImageModel`):
+    Attributes (besides those of `ConvNet`):
         width_multiplier: multiplies every width; below 1, all but the last layer's.
         dropout_rate: before the classifier.
         symmetric_padding: of convolutions as in PyTorch; False: as in TensorFlow, the original.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel, Variant
+from smh_jax.models.base import ConvNet, Variant
 
 
 class Block(NamedTuple):
@@ -60,10 +60,10 @@ SQUEEZE_RATIO = 0.25
 kernel_init = nn.initializers.truncated_normal(0.09)
 
 
-class MobileNetV3(ImageModel, kw_only=True):
+class MobileNetV3(ConvNet, kw_only=True):
     """MobileNetV3 for images of at least 32x32.
 
-    Attributes (besides those of `ImageModel`):
+    Attributes (besides those of `ConvNet`):
         blocks: the inverted residual blocks, in order.
         hidden_filters: of the 1x1 convolution between the pooled features and the classifier.
         width_multiplier: multiplies every width but the stem's; below 1, not the hidden layer's.

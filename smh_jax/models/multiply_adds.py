@@ -18,20 +18,25 @@ from jax.extend import core
 from smh_jax.models import layers
 
 
-def count_multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+def count_multiply_adds(
+    model: nn.Module, input_shape: tuple[int, ...] | jax.ShapeDtypeStruct
+) -> int:
     """Multiply-adds of a forward pass in evaluation mode.
 
     Args:
         model: called with `(images, train)`.
-        input_shape: [batch, height, width, channels]; the count is that of the whole batch.
+        input_shape: [batch, height, width, channels], or shape and dtype of other inputs; the count
+            is that of the whole batch.
 
     Raises:
         ValueError: if the model multiplies in a loop of unknown length.
     """
     # Initialization runs the forward pass, too, and its initializers multiply no matrices.
     init = functools.partial(model.init, train=False)
-    images = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    return _count(jax.make_jaxpr(init)(jax.random.key(0), images).jaxpr)
+    example = input_shape
+    if isinstance(example, tuple):
+        example = jax.ShapeDtypeStruct(example, jnp.float32)
+    return _count(jax.make_jaxpr(init)(jax.random.key(0), example).jaxpr)
 
 
 def matching_resolution(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.models import layers
-from smh_jax.models.base import ImageModel, Variant, blocks
+from smh_jax.models.base import ConvNet, Variant, blocks
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -57,10 +57,10 @@ class ResidualBlock(nn.Module):
         return nn.relu(shortcut + y)
 
 
-class ResNet(ImageModel, kw_only=True):
+class ResNet(ConvNet, kw_only=True):
     """ResNet of four stages for images of at least 32x32.
 
-    Attributes (besides those of `ImageModel`):
+    Attributes (besides those of `ConvNet`):
         stage_sizes: blocks of each stage.
         bottleneck: blocks of three convolutions rather than two.
         stride_on_3x3: strided bottlenecks stride in their 3x3 (v1.5); False: in the first 1x1 (v1).

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from smh_jax import models
 from smh_jax.manifest import Manifest
 
@@ -35,7 +37,7 @@ def solve(
     target_size: int,
     *,
     num_classes: int = 10,
-    input_shape: tuple[int, ...] = (1, 32, 32, 3),
+    input_shape: tuple[int, ...] | jax.ShapeDtypeStruct = (1, 32, 32, 3),
     max_multiplier: float = 1.0,
     **options: Any,
 ) -> Solution:
@@ -49,7 +51,7 @@ def solve(
         name: of `smh_jax.models.names()`.
         target_size: upper bound on the trainable elements.
         num_classes, options: of `smh_jax.models.create`.
-        input_shape: of one batch, batch dimension included.
+        input_shape: of one batch, batch dimension included; shape and dtype of one of tokens.
         max_multiplier: the largest to consider.
 
     Raises:
@@ -66,7 +68,10 @@ def solve(
     @functools.cache
     def size(multiplier: float) -> int:
         model = models.create(name, num_classes=num_classes, width_multiplier=multiplier, **options)
-        return Manifest.from_model(model, input_shape, measure=False).num_weights
+        manifest = Manifest.from_model(
+            model, input_shape, measure=False, example_kwargs={"train": False}
+        )
+        return manifest.num_weights
 
     def size_or_zero(step: int) -> int:
         """The size at a multiple of the resolution; 0 where a layer has no channel left."""

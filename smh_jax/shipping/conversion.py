@@ -72,14 +72,19 @@ def of_run(workdir: str | os.PathLike[str], method: MethodConfig | None = None) 
                 f"--workdir goes with --target_size: {workdir} was not drawn to another method's "
                 "weights (--steps)"
             )
-    config = dataclasses.replace(source.config, method=method, init_from=None, pull=PullConfig())
+    # Frozen weights, and what was added to them, are one from here on.
+    config = dataclasses.replace(
+        source.config, method=method, init_from=None, frozen_from=None, pull=PullConfig()
+    )
     run = Run.from_config(config, num_devices=1)
     variables = None
     if source.run.pull is not None and _same(source.run.pull, run.method):
         # In the constants with which they were trained.
         run = dataclasses.replace(run, method=source.run.pull)
         variables = source.pulled
-    return Conversion(run, source.params, source.model_state, str(workdir), variables)
+    model_state = source.collections
+    params = model_state.pop("params")
+    return Conversion(run, params, model_state, str(workdir), variables)
 
 
 def _same(one: Method, other: Method) -> bool:
@@ -139,7 +144,6 @@ def learn(
         ValueError: if the folder is taken, or the run is not dense.
     """
     # Takes seconds to load, which a fit need not wait for.
-    from smh_jax import data
     from smh_jax.training.loop import train_and_evaluate
 
     _check_free(output)
@@ -155,8 +159,8 @@ def learn(
         init_from=str(workdir),
         pull=PullConfig(towards=method, **pull),
     )
-    dataset = Run.from_config(config).dataset
-    examples = data.load(dataset, config.data.train_split, config.data.data_dir).num_examples
+    run = Run.from_config(config)
+    examples = run.task.load(run.dataset, config.data.train_split, config.data).num_examples
     config = dataclasses.replace(config, epochs=steps * config.data.batch_size / examples)
     folder = Workdir(output).path / _PULLED
     return None if train_and_evaluate(config, folder) is None else of_run(folder)

@@ -34,12 +34,13 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         method=methods.innermost(source.run.method),
         stored=jax.jit(source.run.method.exported)(source.variables),
         model_state=source.model_state,
-        model=artifacts.ModelSpec(model.name, dataset.num_classes, dict(model.options)),
-        preprocessing=artifacts.Preprocessing(
-            dataset.image_shape,
-            **dataclasses.asdict(dataset.normalization),
-            crop=dataset.preprocessing,
+        model=artifacts.ModelSpec(
+            model.name,
+            dataset.num_classes,
+            dict(model.options),
+            adapted=config.frozen_from is not None,
         ),
+        preprocessing=source.run.task.preprocessing(dataset),
         class_names=dataset.class_names,
         provenance={
             "config": to_json_dict(config),
@@ -55,7 +56,12 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
 def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
     """The artifact with its accuracy on the evaluation split of a dataset."""
     measured = evaluation.evaluate_variables(
-        artifact.module, artifact.method, artifact.variables, artifact.model_state, config
+        artifact.module,
+        artifact.method,
+        artifact.variables,
+        artifact.model_state,
+        config,
+        artifact.task,
     )
     measured["examples"] = int(measured["examples"])
     accuracy = {"dataset": config.name, "split": config.eval_split, **measured}

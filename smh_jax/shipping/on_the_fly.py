@@ -15,17 +15,17 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from smh_jax.manifest import Tensor
 from smh_jax.methods import Method, Variables
 from smh_jax.models import jaxprs
-from smh_jax.training.forward import IMAGES, Call, outputs
+from smh_jax.training.forward import OURS, Call, outputs
 
 
 def predict(
-    model: Any, method: Method, at_once: int | None = None, call: Call = IMAGES
+    model: Any, method: Method, at_once: int | None = None, call: Call = OURS
 ) -> Callable[..., Any]:
     """The model's forward pass, a pure function to be jitted.
 
     It is called with the variables, the model's other collections (batch statistics) and the inputs
-    of the call: images [batch, height, width, channels].
-    Its outputs, logits [batch, classes], are those of `model.apply` on
+    of the call, such as images [batch, height, width, channels].
+    Its outputs, such as logits [batch, classes], are those of `model.apply` on
     `method.materialize(variables)`, but for rounding. Its memory is that of the variables, of the
     weights that are generated at once, of the largest layer's weights and of the activations. A
     tensor that several layers share is kept from the first to the last of them.
@@ -35,7 +35,7 @@ def predict(
         method: that generates its weights.
         at_once: consecutive tensors are generated together up to this many elements, which is
             faster than one by one; None takes the largest tensor's size, 0 generates one by one.
-        call: how the model is called; `model(images, train=False)` unless said otherwise.
+        call: how the model is called; `model(inputs, train=False)` unless said otherwise.
     """
     tensors = method.manifest.hashed
     if at_once is None:

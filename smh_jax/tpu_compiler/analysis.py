@@ -16,7 +16,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from smh_jax.config import Config, from_config_dict, to_json_dict
 from smh_jax.tpu_compiler import hlo, topology
@@ -197,11 +196,7 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
         distillation=None if teacher is None else teacher.distillation,
     )
     per_core = config.data.batch_size // cores
-    image = (per_core, *run.dataset.image_shape)
-    batch = {
-        "image": jax.ShapeDtypeStruct(image, config.data.image_dtype),
-        "label": jax.ShapeDtypeStruct((per_core,), jnp.int32),
-    }
+    batch = run.task.abstract_batch(run.dataset, per_core, config.data.image_dtype)
     state = jax.eval_shape(program.init_state)
     arguments = [
         program.backend.abstract(state, cores, split=False),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax.config import DistillationConfig
-from smh_jax.training import forward, trained
+from smh_jax.training import adapted, forward, trained
 from smh_jax.training.run import Run
 
 
@@ -19,7 +19,7 @@ class Distillation:
     """What a step knows of its teacher besides the weights.
 
     Attributes:
-        model: the teacher, applied as in evaluation to the images that the student sees.
+        model: the teacher, applied as in evaluation to the inputs that the student sees.
         temperature: T, by which both models' logits are divided.
         weight: share of the teacher in the loss; the rest is that of the labels.
     """
@@ -29,24 +29,24 @@ class Distillation:
     weight: float
 
     def mix(
-        self, loss: jax.Array, logits: jax.Array, teacher: dict[str, Any], images: jax.Array
+        self, loss: jax.Array, logits: jax.Array, teacher: dict[str, Any], inputs: jax.Array
     ) -> jax.Array:
-        """The loss of each example [batch] towards both the labels and the teacher.
+        """The loss [batch, ...] towards both the labels and the teacher.
 
         Args:
-            loss: [batch], towards the labels.
-            logits: [batch, classes], the student's.
+            loss: [batch, ...], towards the labels.
+            logits: [batch, ..., classes], the student's.
             teacher: collections of the teacher's model.
-            images: of the batch.
+            inputs: of the batch.
         """
         state = {name: teacher[name] for name in teacher if name != "params"}
-        target = forward.logits_of_params(self.model, teacher["params"], state, images)
+        target = forward.logits_of_params(self.model, teacher["params"], state, inputs)
         divergence = softened_divergence(logits, jax.lax.stop_gradient(target), self.temperature)
         return (1 - self.weight) * loss + self.weight * divergence
 
 
 def softened_divergence(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """`T^2 KL(teacher / T || student / T)` [batch] in nats, of logits [batch, classes].
+    """`T^2 KL(teacher / T || student / T)` [...] in nats, of logits [..., classes].
 
     The factor keeps the gradient's magnitude the same at every temperature (section 2.1).
     """
@@ -73,7 +73,7 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
     """The run of `config.teacher` with its weights generated, or None.
 
     Raises:
-        ValueError: unless it sees the same images and knows the same classes as the student.
+        ValueError: unless it sees the same inputs and knows the same classes as the student.
     """
     if config.teacher is None:
         return None
@@ -82,7 +82,7 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
     except ValueError as error:
         raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(source.run, config, student)
-    return Teacher(distillation, {"params": source.params, **source.model_state})
+    return Teacher(distillation, source.collections)
 
 
 def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
@@ -99,7 +99,7 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
         raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(run, config, student)
     params, model_state = jax.eval_shape(
-        functools.partial(forward.initial_collections, run.local_model, run.input_shape),
+        functools.partial(forward.initial_collections, distillation.model, run.example),
         jax.random.key(0),
     )
     return Teacher(distillation, {"params": params, **model_state})
@@ -108,7 +108,11 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
 def _distillation_from(teacher: Run, config: DistillationConfig, student: Run) -> Distillation:
     if teacher.dataset != student.dataset:
         raise ValueError(
-            f"distillation.teacher={config.teacher} must have been trained on the same images: "
+            f"distillation.teacher={config.teacher} must have been trained on the same "
+            f"{student.task.takes}: "
             f"{teacher.dataset} there, {student.dataset} here"
         )
-    return Distillation(teacher.local_model, config.temperature, config.weight)
+    model = teacher.local_model
+    # Its weights come in one.
+    model = model.model if isinstance(model, adapted.Adapted) else model
+    return Distillation(model, config.temperature, config.weight)

@@ -4,15 +4,14 @@ import collections
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import flax.linen as nn
 import jax
 
-from smh_jax import data
 from smh_jax.config import DataConfig
 from smh_jax.methods import Method, Variables
-from smh_jax.training import metrics, parallel
+from smh_jax.training import metrics, parallel, tasks
 from smh_jax.training.forward import ModelState
 from smh_jax.training.step import eval_step
 
@@ -20,19 +19,19 @@ from smh_jax.training.step import eval_step
 # devices busy, and few enough to bound the batches that wait in their memory.
 STEPS_AHEAD = 4
 
-# By name: an export that measures nothing need not wait for TensorFlow.
-Split: TypeAlias = "data.Split | data.RecordSplit"
-
 
 def evaluate(
     mapped_step: Callable[[Any, Any], metrics.Evaluation],
     replicated: Any,
-    split: Split,
-    dataset: data.DatasetInfo,
+    split: tasks.Split,
+    dataset: tasks.Dataset,
     config: DataConfig,
     backend: parallel.Backend,
+    task: tasks.Task = tasks.DEFAULT,
 ) -> dict[str, float]:
     """Mean `loss` in nats, `accuracy` and number of `examples` of a split, each counted once.
+
+    What an example is, and which figures besides follow from these, is the task's.
 
     Args:
         mapped_step: of `replicated` and a batch.
@@ -41,17 +40,17 @@ def evaluate(
         dataset: that the split is of.
         config: batch size and dtype of the images.
         backend: that mapped the step and replicated the state.
+        task: what is measured.
     """
     devices = jax.device_count()
-    batches = data.eval_batches(
+    batches = task.eval_batches(
         split,
-        dataset.normalization,
+        dataset,
+        config,
         # Padding is masked, so the batch may grow to what the devices divide.
         batch_size=math.ceil(config.eval_batch_size / devices) * devices,
         host=jax.process_index(),
         num_hosts=jax.process_count(),
-        dtype=config.image_dtype,
-        skip_corrupt=config.skip_corrupt,
     )
     pending: collections.deque[metrics.Evaluation] = collections.deque()
     measured = []
@@ -60,13 +59,17 @@ def evaluate(
         if len(pending) > STEPS_AHEAD:
             measured.append(backend.first_replica(pending.popleft()))
     measured += map(backend.first_replica, pending)
-    return metrics.mean(measured) | {"examples": sum(float(m.accuracy.count) for m in measured)}
+    means = metrics.mean(measured)
+    counted = {"examples": sum(float(m.accuracy.count) for m in measured)}
+    return means | counted | task.derived(means, dataset)
 
 
 @functools.lru_cache(maxsize=2)
-def mapped_eval_step(model: nn.Module, method: Method) -> Callable[[Any, Any], metrics.Evaluation]:
+def mapped_eval_step(
+    model: nn.Module, method: Method, task: tasks.Task = tasks.DEFAULT
+) -> Callable[[Any, Any], metrics.Evaluation]:
     """The compiled `eval_step` of a model; compiled once for all variables of its method."""
-    step = functools.partial(eval_step, model=model, method=method)
+    step = functools.partial(eval_step, model=model, method=method, task=task)
     return parallel.backend().map_replicas(step, donate_state=False)
 
 
@@ -76,10 +79,12 @@ def evaluate_variables(
     variables: Variables,
     model_state: ModelState,
     config: DataConfig,
+    task: tasks.Task = tasks.DEFAULT,
 ) -> dict[str, float]:
     """`evaluate` of variables, such as an artifact's, on the evaluation split of a dataset."""
-    dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
-    split = data.load(dataset, config.eval_split, config.data_dir)
+    dataset = task.describe(config)
+    split = task.load(dataset, config.eval_split, config)
     backend = parallel.backend()
     replicated = backend.replicate((variables, model_state))
-    return evaluate(mapped_eval_step(model, method), replicated, split, dataset, config, backend)
+    mapped_step = mapped_eval_step(model, method, task)
+    return evaluate(mapped_step, replicated, split, dataset, config, backend, task)

@@ -59,14 +59,14 @@ class Call:
         return jax.tree.unflatten(self.structure, leaves)
 
 
-# Of an image model in evaluation; the shape says nothing.
-IMAGES = Call.of(jax.ShapeDtypeStruct((), jnp.float32), train=False)
+# Of our own models in evaluation; shape and dtype say nothing.
+OURS = Call.of(jax.ShapeDtypeStruct((), jnp.float32), train=False)
 
 
 def outputs(
     model: Any, call: Call, params: Params, model_state: ModelState, *inputs: jax.Array
 ) -> Any:
-    """What the model makes of the inputs of a call; logits [batch, classes] for an image model.
+    """What the model makes of the inputs of a call; of our own models logits [batch, ..., classes].
 
     The model is a Linen module, or anything else with such an `apply`.
     """
@@ -75,10 +75,10 @@ def outputs(
 
 
 def logits_of_params(
-    model: nn.Module, params: Params, model_state: ModelState, images: jax.Array
+    model: nn.Module, params: Params, model_state: ModelState, inputs: jax.Array
 ) -> jax.Array:
-    """Logits [batch, classes] in evaluation, of images [batch, height, width, channels]."""
-    return outputs(model, IMAGES, params, model_state, images)
+    """Logits [batch, ..., classes] in evaluation, of inputs [batch, ...]."""
+    return outputs(model, OURS, params, model_state, inputs)
 
 
 def logits(
@@ -86,23 +86,23 @@ def logits(
     method: Method,
     variables: Variables,
     model_state: ModelState,
-    images: jax.Array,
+    inputs: jax.Array,
 ) -> jax.Array:
     """`logits_of_params` of the weights that the method makes of its variables."""
-    return logits_of_params(model, method.materialize(variables), model_state, images)
+    return logits_of_params(model, method.materialize(variables), model_state, inputs)
 
 
 def training_logits(
     model: nn.Module,
     params: Params,
     model_state: ModelState,
-    images: jax.Array,
+    inputs: jax.Array,
     dropout_key: jax.Array,
 ) -> tuple[jax.Array, ModelState]:
-    """Logits [batch, classes] in training, and the model's next state."""
+    """Logits [batch, ..., classes] in training, and those collections of its state that change."""
     logits, next_state = model.apply(
         {"params": params, **model_state},
-        images,
+        inputs,
         train=True,
         mutable=list(model_state),
         rngs={"dropout": dropout_key},
@@ -111,15 +111,17 @@ def training_logits(
 
 
 def initial_collections(
-    model: nn.Module, input_shape: tuple[int, ...], key: jax.Array
+    model: nn.Module, example: jax.ShapeDtypeStruct | tuple[int, ...], key: jax.Array
 ) -> tuple[Params, ModelState]:
     """The params and the state that the model's own `init` gives.
 
     Args:
-        model: is called as `model(images, train=False)`.
-        input_shape: of one batch of images, batch dimension included.
+        model: is called as `model(inputs, train=False)`.
+        example: shape and dtype of one batch of inputs; of images, which are float32, the shape.
         key: of all its draws.
     """
-    images = jnp.zeros(input_shape, jnp.float32)
-    collections = dict(model.init({"params": key, "dropout": key}, images, train=False))
+    if isinstance(example, tuple):
+        example = jax.ShapeDtypeStruct(example, jnp.float32)
+    inputs = jnp.zeros(example.shape, example.dtype)
+    collections = dict(model.init({"params": key, "dropout": key}, inputs, train=False))
     return collections.pop("params"), collections

@@ -16,11 +16,11 @@ import ml_collections
 from absl import logging
 
 import smh_jax
-from smh_jax import data
 from smh_jax.config import Config, from_config_dict
-from smh_jax.training import evaluation, metrics_file, processes, pull, rows, trained
+from smh_jax.training import evaluation, metrics_file, processes, pull, rows, tasks, trained
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
+from smh_jax.training.forward import ModelState
 from smh_jax.training.monitor import Monitor
 from smh_jax.training.program import Program
 from smh_jax.training.progress import Progress
@@ -53,7 +53,7 @@ def train_and_evaluate(
     if not isinstance(config, Config):
         config = from_config_dict(config)
     folder = Workdir(workdir)
-    run, initial = _set_up(config, folder)
+    run, initial, frozen = _set_up(config, folder)
     train_split, eval_split = _load_splits(run)
     teacher = load_teacher(config.distillation, run)
     distillation = None if teacher is None else teacher.distillation
@@ -67,7 +67,7 @@ def train_and_evaluate(
     ):
         # Another trainer may have been here until now.
         folder.check(config)
-        state, progress = _first_state(run, program, checkpoints, initial)
+        state, progress = _first_state(run, program, checkpoints, initial, frozen)
         first_step = int(state.step)
         kept = metrics_file.rows_until(
             folder.path / "metrics.jsonl", first_step, progress.get("rows_sha256")
@@ -82,6 +82,7 @@ def train_and_evaluate(
             dataset=run.dataset,
             config=config.data,
             backend=backend,
+            task=run.task,
         )
         batches = _train_batches(program, run, train_split, first_step)
         eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
@@ -124,36 +125,46 @@ def train_and_evaluate(
         return result
 
 
-def _set_up(config: Config, folder: Workdir) -> tuple[Run, trained.Trained | None]:
-    """The run that the folder may hold, and another one to start from where it is to be new."""
+def _set_up(
+    config: Config, folder: Workdir
+) -> tuple[Run, trained.Trained | None, ModelState | None]:
+    """The run that the folder may hold, and where it is to be new, what it starts from.
+
+    That is another run, or the state of a model with frozen weights.
+    """
     processes.check_same("the configuration", repr(config))
     folder.check_usable()
     known = folder.check(config)
+    is_new = not Checkpoints.any_in(folder.path)
 
     def made() -> tuple[Run, trained.Trained | None]:
-        initial = None if Checkpoints.any_in(folder.path) else trained.load_initial(config)
+        initial = trained.load_initial(config) if is_new else None
         manifest = initial.run.method.manifest if known is None and initial else known
         return Run.from_config(config, manifest), initial
 
     # A dataset that nobody has described yet is measured, for which it is prepared.
     run, initial = processes.first_before_others(made)
     processes.check_same("the manifest's digest", run.method.manifest.digest)
-    return run, initial
+    return run, initial, trained.load_frozen(config, run) if is_new else None
 
 
-def _load_splits(run: Run) -> list[evaluation.Split]:
+def _load_splits(run: Run) -> list[tasks.Split]:
     """The training and the evaluation split; the first process may have to prepare the dataset."""
     config = run.config.data
     return processes.first_before_others(
         lambda: [
-            data.load(run.dataset, split, config.data_dir)
+            run.task.load(run.dataset, split, config)
             for split in (config.train_split, config.eval_split)
         ]
     )
 
 
 def _first_state(
-    run: Run, program: Program, checkpoints: Checkpoints, initial: trained.Trained | None
+    run: Run,
+    program: Program,
+    checkpoints: Checkpoints,
+    initial: trained.Trained | None,
+    frozen: ModelState | None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to train from, unreplicated, and the progress up to it.
 
@@ -166,6 +177,8 @@ def _first_state(
     if latest is None:
         if initial is not None:
             state = state.starting_from(initial.variables, initial.model_state)
+        if frozen is not None:
+            state = state.starting_from(state.variables, frozen)
         if run.pull is not None:
             opt_state = pull.fitted(state.opt_state, run.pull, state.variables)
             state = state.replace(opt_state=opt_state)
@@ -245,24 +258,18 @@ def _monitor(
     return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress, first_replica)
 
 
-def _train_batches(program: Program, run: Run, split: evaluation.Split, first_step: int) -> Any:
+def _train_batches(program: Program, run: Run, split: tasks.Split, first_step: int) -> Any:
     """The batches of all steps after the first ones, on the devices."""
-    config = run.config.data
     return program.backend.to_devices(
-        data.train_batches(
+        run.task.train_batches(
             split,
-            run.dataset.normalization,
-            batch_size=config.batch_size,
-            augmentation=data.Augmentation(
-                config.augmentation, config.randaugment_layers, config.randaugment_magnitude
-            ),
+            run.dataset,
+            run.config.data,
             seed=run.config.seed,
             first_step=first_step,
             last_step=program.num_steps,
             host=jax.process_index(),
             num_hosts=jax.process_count(),
-            dtype=config.image_dtype,
-            skip_corrupt=config.skip_corrupt,
         )
     )
 
@@ -272,7 +279,9 @@ def _result(
 ) -> dict[str, Any]:
     """The content of result.json."""
     config, summary, stopwatch = run.config, run.method.summary, monitor.stopwatch
+    derived = {f"test_{name}": measured[name] for name in run.task.derived(measured, run.dataset)}
     return {
+        "task": config.task,
         "model": config.model.name,
         "dataset": config.data.name,
         "method": config.method.name,
@@ -283,6 +292,7 @@ def _result(
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
         "test_examples": int(measured["examples"]),
+        **derived,
         "steps": program.num_steps,
         "epochs": config.epochs,
         "train_seconds": round(stopwatch.train_seconds(), 3),

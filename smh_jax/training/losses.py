@@ -20,7 +20,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) 
 def regularization(
     variables: Variables, params: Params, method: Method, config: OptimizerConfig
 ) -> jax.Array:
-    """What is added to the loss: the method's own penalty, and weight decay.
+    """What is added to the loss: the method's own penalty, and weight decay that is not decoupled.
 
     Args:
         variables: of the method.
@@ -29,9 +29,16 @@ def regularization(
         config: `weight_decay` and what it is of.
     """
     penalty = method.penalty(variables)
-    if not config.weight_decay:
+    if not config.weight_decay or config.name == "adamw":
         return penalty
-    return penalty + config.weight_decay * half_squared_norm(
+    return penalty + decay(variables, params, method, config)
+
+
+def decay(
+    variables: Variables, params: Params, method: Method, config: OptimizerConfig
+) -> jax.Array:
+    """The weight decay as a penalty; for the arguments see `regularization`."""
+    return config.weight_decay * half_squared_norm(
         method.manifest, variables, params, config.weight_decay_on, config.weight_decay_exclude
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax.config import OptimizerConfig
-from smh_jax.methods import GROUPS
+from smh_jax.methods import GROUPS, Method, Variables
 from smh_jax.training import losses
 
 # The learning rates of configs are for this many examples per step.
@@ -63,10 +63,24 @@ def _staircase(
     return schedule
 
 
-def create(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimizer of a method's variables; pools and scales move at their own rates."""
+def create(
+    config: OptimizerConfig, schedule: optax.Schedule, method: Method | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of a method's variables; pools and scales move at their own rates.
+
+    Args:
+        config: base values.
+        schedule: the learning rate by step.
+        method: that makes the weights of the variables; for decoupled weight decay.
+    """
     if config.name == "adam":
-        optimizer = optax.adam(schedule)
+        optimizer = optax.adam(schedule, b2=config.beta2)
+    elif config.name == "adamw":
+        optimizer = optax.chain(
+            optax.scale_by_adam(b2=config.beta2),
+            _decoupled_decay(config, method),
+            optax.scale_by_learning_rate(schedule),
+        )
     elif config.name == "sgd":
         optimizer = optax.sgd(schedule)
     elif config.name == "rmsprop":
@@ -84,6 +98,28 @@ def create(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientT
         nesterov = config.name == "nesterov"
         optimizer = optax.sgd(schedule, momentum=config.momentum, nesterov=nesterov)
     return _at_rates(optimizer, config)
+
+
+def _decoupled_decay(
+    config: OptimizerConfig, method: Method | None
+) -> optax.GradientTransformation:
+    """Adds the gradient of the weight decay to updates (Loshchilov and Hutter, arXiv:1711.05101).
+
+    On 'weights', those that the variables generate: the updates that would shrink them.
+    """
+    if not config.weight_decay:
+        return optax.identity()
+    if method is None:
+        raise ValueError("weight decay of 'adamw' needs the method that makes the weights")
+
+    def penalty(variables: Variables) -> jax.Array:
+        # The decay on variables asks for none of the weights, which are then not computed.
+        return losses.decay(variables, method.materialize(variables), method, config)
+
+    def add(updates: Variables, variables: Variables) -> Variables:
+        return optax.tree.add(updates, jax.grad(penalty)(variables))
+
+    return optax.stateless(add)
 
 
 def optimizer(

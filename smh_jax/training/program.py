@@ -64,7 +64,7 @@ class Program:
             steps_per_epoch=steps_per_epoch,
             num_steps=num_steps,
         )
-        optimizer = optim.create(config.optimizer, learning_rate)
+        optimizer = optim.create(config.optimizer, learning_rate, method)
         if run.pull is not None:
             optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         step = functools.partial(
@@ -76,12 +76,13 @@ class Program:
             seed=config.seed,
             distillation=distillation,
             num_steps=num_steps,
+            task=run.task,
         )
 
         backend = parallel.backend(config.parallel.backend)
 
         def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
-            return eval_step(state.evaluated(), batch, model=model, method=method)
+            return eval_step(state.evaluated(), batch, model=model, method=method, task=run.task)
 
         return cls(
             num_steps=num_steps,
@@ -92,7 +93,7 @@ class Program:
                 model=model,
                 method=method,
                 optimizer=optimizer,
-                input_shape=run.input_shape,
+                input_shape=run.example,
                 seed=config.seed,
                 ema=config.optimizer.ema_decay is not None,
             ),

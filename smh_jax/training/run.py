@@ -6,11 +6,11 @@ import functools
 import flax.linen as nn
 import jax
 
-from smh_jax import data, methods, models
+from smh_jax import methods, models
 from smh_jax.config import Config, MethodConfig
 from smh_jax.manifest import Manifest
 from smh_jax.methods.file_size import expected_bytes
-from smh_jax.training import byte_budget, forward, losses, parallel
+from smh_jax.training import adapted, byte_budget, forward, losses, parallel, tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +19,17 @@ class Run:
 
     Attributes:
         config: the configuration.
+        task: what is learned.
         dataset: what is known of the dataset before it is read.
-        model: the base model.
+        model: the base model; with frozen weights, if it is adapted (`config.frozen_from`).
         method: how its weights are generated; its `manifest` says which of them.
         pull: the method to whose weights these are drawn (`config.pull`), or None.
     """
 
     config: Config
-    dataset: data.DatasetInfo
-    model: nn.Module
+    task: tasks.Task
+    dataset: tasks.Dataset
+    model: nn.Module | adapted.Adapted
     method: methods.Method
     pull: methods.Method | None = None
 
@@ -50,13 +52,10 @@ class Run:
         """
         num_devices = num_devices or jax.device_count()
         _check_batch_size(config, num_devices)
-        dataset = data.describe(
-            config.data.name,
-            config.data.data_dir,
-            config.data.image_size,
-            config.data.preprocessing,
-        )
-        data.check_augmentation(dataset, config.data.augmentation)
+        task = tasks.of_name(config.task)
+        _check_takes(config, task)
+        dataset = task.describe(config.data)
+        example = task.example(dataset)
         axis_name, axis_groups = _batch_norm_axis(config, num_devices)
         model = models.create(
             config.model.name,
@@ -65,19 +64,22 @@ class Run:
             axis_groups=axis_groups,
             **config.model.options,
         )
-        manifest = _manifest_of(model, dataset, config, manifest)
-        method = _method(config, manifest, model, (1, *dataset.image_shape))
+        if config.frozen_from is not None:
+            model = adapted.Adapted(model)
+        manifest = _manifest_of(model, example, config, manifest)
+        method = _method(config, manifest, model, example)
         # Raises where the expression excludes nothing.
         optimizer = config.optimizer
         losses.decayed_tensors(
             method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
         )
-        return cls(config, dataset, model, method, _pull(config.pull.towards, method.manifest))
+        pull = _pull(config.pull.towards, method.manifest)
+        return cls(config, task, dataset, model, method, pull)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of a batch of one image."""
-        return (1, *self.dataset.image_shape)
+    def example(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of the inputs of a batch of one example."""
+        return self.task.example(self.dataset)
 
     @property
     def precision(self) -> str:
@@ -86,7 +88,7 @@ class Run:
 
     def expected_bytes(self, precision: str) -> int:
         """Of the exported file, at most but for a few."""
-        state = _state_shapes(self.local_model, self.input_shape)
+        state = _state_shapes(self.local_model, self.example)
         return expected_bytes(self.method, state, precision, self.config.pruning)
 
     @property
@@ -96,7 +98,7 @@ class Run:
 
 
 def _method(
-    config: Config, manifest: Manifest, model: nn.Module, input_shape: tuple[int, ...]
+    config: Config, manifest: Manifest, model: nn.Module, example: jax.ShapeDtypeStruct
 ) -> methods.Method:
     """The method of a run, of the size that was asked for in variables or in bytes."""
     create = functools.partial(
@@ -111,7 +113,7 @@ def _method(
             "whose variables are given; choose its pool_precision"
         )
     else:
-        state = _state_shapes(model.clone(axis_name=None), input_shape)
+        state = _state_shapes(model.clone(axis_name=None), example)
         method = byte_budget.fitting(
             lambda size: create(target_size=size),
             manifest.num_weights,
@@ -124,20 +126,20 @@ def _method(
     return methods.pruned(methods.rounded(method, precision, config.rate_weight), config.pruning)
 
 
-def _state_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> forward.ModelState:
+def _state_shapes(model: nn.Module, example: jax.ShapeDtypeStruct) -> forward.ModelState:
     """Shapes of a model's collections but its params."""
-    init = functools.partial(forward.initial_collections, model, input_shape)
+    init = functools.partial(forward.initial_collections, model, example)
     return jax.eval_shape(init, jax.random.key(0))[1]
 
 
 def _manifest_of(
-    model: nn.Module, dataset: data.DatasetInfo, config: Config, known: Manifest | None
+    model: nn.Module, example: jax.ShapeDtypeStruct, config: Config, known: Manifest | None
 ) -> Manifest:
     """The model's manifest: the known one, if it is of this model, or a measured one."""
     # The axis has its name inside of a step only.
-    traced = Manifest.from_model(
+    traced = adapted.manifest_of(
         model.clone(axis_name=None),
-        (1, *dataset.image_shape),
+        example,
         hashed=config.method.hashed,
         measure=known is None,
     )
@@ -181,6 +183,16 @@ def _batch_norm_axis(
         return parallel.AXIS_NAME, None
     size = config.batch_norm_group_size
     return parallel.AXIS_NAME, parallel.replica_groups("batch_norm_group_size", size, num_devices)
+
+
+def _check_takes(config: Config, task: tasks.Task) -> None:
+    takes = models.takes(config.model.name)
+    if takes != task.takes:
+        fitting = (name for name in models.names() if models.takes(name) == task.takes)
+        raise ValueError(
+            f"model.name={config.model.name!r} takes {takes}, and task={config.task!r} gives "
+            f"{task.takes}: choose one of {', '.join(fitting)}"
+        )
 
 
 def _check_batch_size(config: Config, num_devices: int) -> None:

@@ -13,7 +13,7 @@ from smh_jax.config import OptimizerConfig
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.training import forward, losses, metrics
+from smh_jax.training import forward, losses, metrics, tasks
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.forward import ModelState
 from smh_jax.training.parallel import AXIS_NAME
@@ -68,7 +68,7 @@ def init_state(
     model: nn.Module,
     method: Method,
     optimizer: optax.GradientTransformation,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | jax.ShapeDtypeStruct,
     seed: int,
     ema: bool = False,
 ) -> TrainState:
@@ -76,7 +76,8 @@ def init_state(
 
     Args:
         model, method, optimizer: of the run.
-        input_shape: of one batch, batch dimension included; its first dimension may be 1.
+        input_shape: of one batch of images, batch dimension included, which may be 1; or shape and
+            dtype of one of other inputs.
         seed: of all initial values.
         ema: whether it holds averages.
     """
@@ -104,16 +105,18 @@ def train_step(
     seed: int,
     distillation: Distillation | None = None,
     num_steps: int | None = None,
+    task: tasks.Task = tasks.DEFAULT,
 ) -> tuple[TrainState, metrics.Training]:
     """One update from one replica's share of the batch; to be mapped over `AXIS_NAME`.
 
     Args:
         state: replicated.
-        batch: `image` [examples, height, width, channels] and `label` [examples].
+        batch: as the task has it, [examples, ...] each.
         teacher: collections of the teacher's model, in a run with `distillation`.
         model, method, optimizer, config, seed, distillation: of the run, static.
         num_steps: of the whole training, for a method that changes in its course (`Method.at`);
             None trains it as it is.
+        task: what is learned.
 
     Returns:
         The next state, equal on all replicas, and the metrics of the whole batch.
@@ -125,14 +128,15 @@ def train_step(
     def microbatch_gradient(index: jax.Array | int, microbatch: Batch) -> tuple[Any, Any]:
         def loss_function(params: Params) -> tuple[jax.Array, Any]:
             key = _dropout_key(seed, state.step, index, config.accumulate_steps)
+            inputs = microbatch[task.input]
             logits, model_state = forward.training_logits(
-                model, params, state.model_state, microbatch["image"], key
+                model, params, state.model_state, inputs, key
             )
-            loss = losses.cross_entropy(logits, microbatch["label"], config.label_smoothing)
+            measured = task.measure(logits, microbatch, config.label_smoothing)
+            loss = measured["loss"]
             if distillation is not None:
-                loss = distillation.mix(loss, logits, teacher, microbatch["image"])
-            correct = jnp.argmax(logits, -1) == microbatch["label"]
-            return jnp.mean(loss), (model_state, {"loss": loss, "correct": correct})
+                loss = distillation.mix(loss, logits, teacher, inputs)
+            return jnp.mean(loss), (model_state, {**measured, "loss": loss})
 
         gradient, (model_state, outputs) = jax.grad(loss_function, has_aux=True)(params)
         return (gradient, model_state), outputs
@@ -146,7 +150,7 @@ def train_step(
     gradient = jax.lax.pmean(optax.tree.add(gradient, to_variables), AXIS_NAME)
     # Running statistics are averaged even where batches are normalized locally, so that the state
     # is the same on all replicas and a checkpoint holds all of it.
-    model_state = jax.lax.pmean(model_state, AXIS_NAME)
+    model_state = {**state.model_state, **jax.lax.pmean(model_state, AXIS_NAME)}
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.variables)
     variables = optax.apply_updates(state.variables, updates)
     ema = _updated_averages(state, Averages(variables, model_state), config.ema_decay)
@@ -203,20 +207,22 @@ def _float32(tree: Averages) -> Averages:
 
 
 def eval_step(
-    evaluated: tuple[Variables, ModelState], batch: Batch, *, model: nn.Module, method: Method
+    evaluated: tuple[Variables, ModelState],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    method: Method,
+    task: tasks.Task = tasks.DEFAULT,
 ) -> metrics.Evaluation:
     """Metrics of a batch over all replicas; to be mapped over `AXIS_NAME`.
 
     Args:
         evaluated: variables of the method and the model's state, replicated.
-        batch: as in `train_step`, with a `mask` [examples], 0 where an example does not count.
-        model, method: static.
+        batch: as in `train_step`, with a `mask`, 0 where an example or a part of it is
+            not counted.
+        model, method, task: static.
     """
     variables, model_state = evaluated
-    logits = forward.logits(model, method, variables, model_state, batch["image"])
-    return metrics.gather(
-        metrics.Evaluation,
-        loss=losses.cross_entropy(logits, batch["label"], label_smoothing=0.0),
-        correct=jnp.argmax(logits, -1) == batch["label"],
-        mask=batch["mask"],
-    )
+    logits = forward.logits(model, method, variables, model_state, batch[task.input])
+    measured = task.measure(logits, batch, label_smoothing=0.0)
+    return metrics.gather(metrics.Evaluation, **measured, mask=batch["mask"])

@@ -11,6 +11,7 @@ from smh_jax import methods
 from smh_jax.config import Config
 from smh_jax.manifest import Params
 from smh_jax.methods import Variables
+from smh_jax.training import adapted
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.forward import ModelState
 from smh_jax.training.run import Run
@@ -42,8 +43,14 @@ class Trained:
 
     @property
     def params(self) -> Params:
-        """All weights, with which the run is evaluated."""
+        """All weights that the method makes; of an adapted model, what is added to frozen ones."""
         return jax.jit(self.run.method.materialize)(self.variables)
+
+    @property
+    def collections(self) -> dict[str, Any]:
+        """Of the base model, with which the run is evaluated: its plain weights and the others."""
+        params, model_state = adapted.merged({"params": self.params, **self.model_state})
+        return {"params": params, **model_state}
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:
@@ -110,6 +117,11 @@ def load_initial(config: Config) -> Trained | None:
         source = read(config.init_from)
     except ValueError as error:
         raise ValueError(f"init_from={config.init_from}: {error}") from error
+    if source.config.frozen_from is not None:
+        raise ValueError(
+            f"init_from={config.init_from} is a run with frozen weights; "
+            "python -m smh_jax.convert --merge makes plain ones of them"
+        )
     model, method = source.config.model, source.config.method
     ours, theirs = (
         {"model.name": m.name, "method.name": k.name, "method.hashed": k.hashed}
@@ -132,3 +144,22 @@ def load_initial(config: Config) -> Trained | None:
             f"({'; '.join(wrong)}){hint}"
         )
     return source
+
+
+def load_frozen(config: Config, run: Run) -> ModelState | None:
+    """The state of the adapted model that starts from the run of `config.frozen_from`, or None.
+
+    Raises:
+        ValueError: unless that is a trained run of the same model.
+    """
+    if config.frozen_from is None:
+        return None
+    source = read(config.frozen_from)
+    if not source.run.method.manifest.same_tensors(run.method.manifest):
+        raise ValueError(
+            f"frozen_from={config.frozen_from} must be a run of the same model: "
+            f"model.name={source.config.model.name!r} there has other tensors than "
+            f"{config.model.name!r} here"
+        )
+    collections = dict(source.collections)
+    return {adapted.COLLECTION: collections.pop("params"), **collections}

@@ -14,22 +14,30 @@ from smh_jax import models
 from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
 from smh_jax.methods.rounding import dequantize, parse, quantize, quantize_small
-from smh_jax.shipping.artifact.image_files import Preprocessing
 from smh_jax.shipping.artifact.layout import is_quantized
-from smh_jax.training import forward
+from smh_jax.training import forward, tasks
+from smh_jax.training.adapted import Adapted
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A base model of this project: arguments of `smh_jax.models.create`."""
+    """A base model of this project: arguments of `smh_jax.models.create`.
+
+    Attributes:
+        name, num_classes, options: of the model.
+        adapted: whether the method's weights are added to frozen ones, which are with the model's
+            batch statistics.
+    """
 
     name: str
     num_classes: int
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    adapted: bool = False
 
-    def create(self) -> nn.Module:
+    def create(self) -> nn.Module | Adapted:
         """The Flax module."""
-        return models.create(self.name, num_classes=self.num_classes, **self.options)
+        model = models.create(self.name, num_classes=self.num_classes, **self.options)
+        return Adapted(model) if self.adapted else model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Artifact:
             `smh_jax.methods.rounding`.
         model: the base model: one of this project's by name, or one of your own as
             `smh_jax.compress` gave it, which no file holds; None if unknown.
-        preprocessing: of the images; None if unknown.
+        preprocessing: of the inputs, as the task has it; None if unknown.
         class_names: in order of the logits; () if unknown.
         accuracy: what was measured of it, such as {'split': 'test', 'accuracy': 0.99, ...}.
         provenance: where it comes from: command, versions, dataset, steps.
@@ -75,7 +83,7 @@ class Artifact:
     model_state: Mapping[str, Any]
     precision: str = "float32"
     model: ModelSpec | OwnModel | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: tasks.Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -172,31 +180,39 @@ class Artifact:
     def call(self) -> forward.Call:
         """How the base model is called; raises ValueError if it is unknown."""
         if not isinstance(self.model, OwnModel):
-            return forward.IMAGES
+            return forward.OURS
         if self.model.call is None:
             raise ValueError(
                 "how the module is called is unknown: give smh_jax.compress example arguments"
             )
         return self.model.call
 
+    @property
+    def task(self) -> tasks.Task:
+        """What it was trained for."""
+        known = self.preprocessing is not None
+        return tasks.of_name(self.preprocessing.task) if known else tasks.DEFAULT
+
     def logits(self, *inputs: Any) -> Any:
-        """The model's outputs: logits [batch, classes] of preprocessed images.
+        """The model's outputs: logits [batch, ..., classes] of preprocessed inputs.
 
         Args:
-            *inputs: images [batch, height, width, channels], or the arrays among the arguments of
-                a model of your own, in the order of `compress`'s example.
+            *inputs: images [batch, height, width, channels], tokens [batch, length], or the arrays
+                among the arguments of a model of your own, in the order of `compress`'s example.
         """
         return _outputs(self.module, self.call, self.params, dict(self.model_state), *inputs)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Probabilities [batch, classes] of images [batch, height, width, channels] of uint8.
 
+        Of tokens [batch, length], those of the next one after each, [batch, length, classes].
+
         Raises:
-            ValueError: if the preprocessing is unknown, or the images are not as it makes them.
+            ValueError: if the preprocessing is unknown, or the inputs are not as it makes them.
         """
         if self.preprocessing is None:
             raise ValueError("the artifact does not say how images are preprocessed: use logits")
-        return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(images))))
+        return np.asarray(jax.nn.softmax(self.logits(self.preprocessing.normalize(inputs))))
 
 
 def small(tree: Any) -> Any:

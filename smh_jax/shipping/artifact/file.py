@@ -21,8 +21,7 @@ from smh_jax.manifest import Manifest
 from smh_jax.methods.rounding import parse
 from smh_jax.shipping.artifact import container, layout
 from smh_jax.shipping.artifact.artifact import Artifact, ModelSpec, restored, small
-from smh_jax.shipping.artifact.image_files import Preprocessing
-from smh_jax.training import forward
+from smh_jax.training import adapted, forward, tasks
 
 # Bounds on what a file may ask for, far beyond any honest one.
 _MAX_WEIGHTS = 2**31 - 1
@@ -42,10 +41,10 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
     method, model = artifact.method, artifact.model
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
     metadata = {
-        "model": dataclasses.asdict(model) if isinstance(model, ModelSpec) else None,
+        "model": _described_model(model) if isinstance(model, ModelSpec) else None,
         "method": {"name": method.name, "target_size": method.target_size, "options": options},
         "precision": artifact.precision,
-        "preprocessing": artifact.preprocessing and dataclasses.asdict(artifact.preprocessing),
+        "preprocessing": artifact.preprocessing and _described(artifact.preprocessing),
         "accuracy": dict(artifact.accuracy),
         "provenance": dict(artifact.provenance),
         "manifest": json.loads(method.manifest.to_json()),
@@ -53,6 +52,19 @@ def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
         "class_names": list(artifact.class_names),
     }
     return container.write(tensors, metadata, compress)
+
+
+def _described_model(model: ModelSpec) -> dict[str, Any]:
+    """Its fields; what is not adapted is as in files from before there were adapters."""
+    fields = dataclasses.asdict(model)
+    return fields if model.adapted else {n: fields[n] for n in fields if n != "adapted"}
+
+
+def _described(preprocessing: tasks.Preprocessing) -> dict[str, Any]:
+    """Its fields, and its task where it is not the one that files have had before they said it."""
+    fields = dataclasses.asdict(preprocessing)
+    is_default = preprocessing.task == tasks.DEFAULT.name
+    return fields if is_default else {"task": preprocessing.task, **fields}
 
 
 def decode(data: bytes) -> Artifact:
@@ -138,7 +150,9 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
     method = _method(metadata["method"], manifest, leaves)
     model, preprocessing = metadata["model"], metadata["preprocessing"]
     if preprocessing is not None:
-        preprocessing = Preprocessing(**_tuples(preprocessing))
+        fields = _tuples(preprocessing)
+        task = tasks.of_name(fields.pop("task", tasks.DEFAULT.name))
+        preprocessing = task.read_preprocessing(fields)
     if model is None:
         flat = {name: jax.ShapeDtypeStruct(s, jnp.dtype(d)) for name, d, s in leaves["model_state"]}
         state = flax.traverse_util.unflatten_dict(flat, sep="/")
@@ -186,14 +200,15 @@ def _method(
 
 
 def _model_state(
-    model: ModelSpec, manifest: Manifest, preprocessing: Preprocessing | None
+    model: ModelSpec, manifest: Manifest, preprocessing: tasks.Preprocessing | None
 ) -> forward.ModelState:
     """Shapes of the model's other collections, if the manifest describes this model."""
     if preprocessing is None:
-        raise ValueError("a model has to come with the shape of its images")
-    module, input_shape = model.create(), (1, *preprocessing.image_shape)
-    if math.prod(input_shape) > _MAX_PIXELS:
-        raise ValueError(f"image_shape={input_shape[1:]} is more than {_MAX_PIXELS} numbers")
+        raise ValueError("a model has to come with the shape of its inputs")
+    module, shape = model.create(), preprocessing.shape
+    if math.prod(shape) > _MAX_PIXELS:
+        raise ValueError(f"inputs of {shape} are more than {_MAX_PIXELS} numbers")
+    example = jax.ShapeDtypeStruct((1, *shape), preprocessing.dtype)
     most = _SPARE_CALLS + _CALLS_PER_TENSOR * len(manifest.tensors)
     calls = itertools.count(1)
 
@@ -203,10 +218,10 @@ def _model_state(
         return call(*args, **kwargs)
 
     with nn.intercept_methods(count_calls):
-        traced = Manifest.from_model(module, input_shape, measure=False)
+        traced = adapted.manifest_of(module, example, hashed="all", measure=False)
         if not manifest.same_tensors(traced):
             raise ValueError(f"{model.name} has other tensors than the manifest describes")
-        init = functools.partial(forward.initial_collections, module, input_shape)
+        init = functools.partial(forward.initial_collections, module, example)
         return jax.eval_shape(init, jax.random.key(0))[1]
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
 
 from smh_jax.config.names import check_choice
 from smh_jax.shipping import on_the_fly
@@ -40,7 +39,7 @@ def forward(artifact: Artifact, form: str) -> tuple[Callable[..., Any], Any]:
 
 
 def inputs_of(artifact: Artifact) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of the inputs by name; those of images have a symbol for the batch.
+    """Shapes and dtypes of the inputs by name; those of our models have a symbol for the batch.
 
     Raises ValueError if the artifact does not say.
     """
@@ -49,5 +48,5 @@ def inputs_of(artifact: Artifact) -> dict[str, jax.ShapeDtypeStruct]:
     if artifact.preprocessing is None:
         raise ValueError("the artifact does not say the shape of its images")
     (batch,) = jax.export.symbolic_shape("batch")
-    shape = (batch, *artifact.preprocessing.image_shape)
-    return {"images": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    inputs = artifact.preprocessing
+    return {inputs.input_name: jax.ShapeDtypeStruct((batch, *inputs.shape), inputs.dtype)}

@@ -60,10 +60,7 @@ def export(artifact: Artifact, form: str = "on_the_fly") -> bytes:
         outputs[name] = (builder.of(result), *_typed(result.dtype, result.dims))
     metadata = {"class_names": json.dumps(artifact.class_names, separators=(",", ":"))}
     if artifact.preprocessing is not None:
-        preprocessing = {
-            name: getattr(artifact.preprocessing, name) for name in ("mean", "stddev", "crop")
-        }
-        metadata["preprocessing"] = json.dumps(preprocessing)
+        metadata["preprocessing"] = json.dumps(artifact.preprocessing.about)
     typed = {name: _typed(x.dtype, x.shape) for name, x in shapes.items()}
     return builder.graph.model(typed, outputs, metadata).SerializeToString()
 

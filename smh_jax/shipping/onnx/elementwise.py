@@ -64,6 +64,18 @@ def _square(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     return elementwise(builder, "Mul", x, x, dtype=x.dtype)
 
 
+@translates("integer_pow")
+def _integer_pow(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    exponent = builder.graph.constant(np.asarray(equation.params["y"], x.dtype))
+    return builder.node("Pow", x, exponent, like=x)
+
+
+@translates("erfc")
+def _erfc(builder: Builder, equation: Any, x: Tensor) -> Tensor:
+    one = builder.graph.constant(np.asarray(1, x.dtype))
+    return builder.node("Sub", one, builder.node("Erf", x, like=x), like=x)
+
+
 @translates("exp2")
 def _exp2(builder: Builder, equation: Any, x: Tensor) -> Tensor:
     two = builder.graph.constant(np.asarray(2, x.dtype))

@@ -8,7 +8,7 @@ _DATA = {
 }  # fmt: skip
 _MODELS = {
     "cifar_resnet": "ResNet-", "resnet": "ResNet-", "efficientnet_b": "EfficientNet-B",
-    "mobilenet_v": "MobileNetV",
+    "mobilenet_v": "MobileNetV", "vit_": "ViT-",
 }  # fmt: skip
 
 

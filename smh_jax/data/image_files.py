@@ -5,7 +5,8 @@ import dataclasses
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -28,6 +29,10 @@ class Preprocessing:
             by averages, 'resnet', bicubic, or 'inception', bilinear.
     """
 
+    task: ClassVar[str] = "image_classification"
+    input_name: ClassVar[str] = "images"
+    dtype: ClassVar[str] = "float32"
+
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     stddev: tuple[float, ...]
@@ -44,6 +49,16 @@ class Preprocessing:
         if min(self.stddev) <= 0:
             raise ValueError(f"stddev={self.stddev!r} must be above 0")
         check_choice("crop", self.crop, crops.FAMILIES)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.image_shape
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the shape of an input does not say."""
+        return {name: getattr(self, name) for name in ("mean", "stddev", "crop")}
 
     def load(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, cropped and resized: uint8 [height, width, channels].

@@ -1,0 +1,76 @@
+"""A small GPT-2 on the sources of Python's standard library, character by character.
+
+    python -m smh_jax.main --config=configs/text.py --workdir=runs/text
+
+SMH at a quarter of the variables, which are trained on files and measured on others, in bits per
+character: minutes on 2 CPU cores. The data come with Python: nothing is downloaded.
+Variants: configs/text.py:depth=6,context_length=256 or configs/text.py:method=dense
+"""
+
+from ml_collections import ConfigDict
+
+from configs import methods
+from smh_jax import models
+from smh_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    arguments,
+    to_config_dict,
+)
+
+MODEL = "gpt2_small"
+
+
+def get_config(text: str = "") -> ConfigDict:
+    """Arguments: depth, context_length, epochs, method, target_size, hashed, seed."""
+    args = arguments.parse(
+        text,
+        depth=4,
+        context_length=128,
+        epochs=0.5,
+        method="smh",
+        target_size=117_000,
+        hashed="all",
+        seed=0,
+    )
+    # Four heads of 24.
+    options = {
+        "depth": args.depth,
+        "num_heads": 4,
+        "width_multiplier": 0.375,
+        "max_length": args.context_length,
+    }
+    generated = {} if args.method == "dense" else {"pool_rate": 2.0, "scale_rate": 0.1}
+    return to_config_dict(
+        Config(
+            task="next_token",
+            model=ModelConfig(MODEL, models.default_options(MODEL) | options),
+            method=methods.method_config(args),
+            data=DataConfig(
+                name="python_sources",
+                context_length=args.context_length,
+                batch_size=32,
+                eval_batch_size=128,
+            ),
+            optimizer=OptimizerConfig(
+                name="adamw",
+                # 0.003 for 32 windows.
+                learning_rate=0.024,
+                beta2=0.99,
+                schedule="cosine",
+                warmup_epochs=args.epochs / 10,
+                weight_decay=0.1,
+                weight_decay_on="weights",
+                weight_decay_exclude="bias$|scale$",
+                clip_norm=1.0,
+                **generated,
+            ),
+            epochs=args.epochs,
+            seed=args.seed,
+            log_every_steps=50,
+            eval_every_epochs=1,
+            checkpoint_every_steps=200,
+        )
+    )
