@@ -45,7 +45,8 @@ class MethodConfig:
         target_size: upper bound on all trainable variables; None for 'dense'.
         options: of the method.
         target_bytes: of the exported file, in place of `target_size`: as many variables as fit at
-            `pool_precision`, which is then 'coded:0.25' unless it is given.
+            `pool_precision`, which is then 'coded:0.25' in place of
+            'float32'.
     """
 
     name: str

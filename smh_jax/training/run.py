@@ -157,6 +157,10 @@ def _pull(towards: MethodConfig, manifest: Manifest) -> methods.Method | None:
     """The method to whose weights those of a manifest are drawn, or None."""
     if towards.name == "dense":
         return None
+    if towards.target_bytes is not None:
+        raise ValueError(
+            f"pull.towards.target_bytes={towards.target_bytes} must be None: give a target_size"
+        )
     try:
         method = methods.create(
             towards.name,
