@@ -32,7 +32,7 @@ def bare_products(method: methods.Method) -> Programs:
 
 
 def passes(method: methods.Method, variables: methods.Variables) -> Programs:
-    """The and forward + backward passes of a method."""
+    """The forward and forward + backward passes of a method."""
 
     def forward_backward(variables, gradient):
         params, backward = jax.vjp(method.materialize, variables)

@@ -22,13 +22,20 @@ from smh_jax.config.names import check_known
 
 BENCHMARKS = load()
 RESULTS = pathlib.Path(__file__).parent / "results"
+# What is committed, and what the pages quote, are the cases themselves.
+SMALL_RESULTS = pathlib.Path("build") / "benchmarks"
 
 # Other commands have flags of these names; tests import several into one process.
 ONLY = flags.DEFINE_list("only", list(BENCHMARKS), "Which benchmarks.", allow_override=True)
 CASES = flags.DEFINE_string("cases", "", "Regular expression of the cases; '' is all of them.")
 SMALL = flags.DEFINE_bool("small", False, "Cases of seconds instead, to see that all of it runs.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each candidate.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", str(RESULTS), "Folder of results.", allow_override=True)
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder of results; by default benchmarks/results, of small cases build/benchmarks.",
+    allow_override=True,
+)
 REDRAW = flags.DEFINE_bool("redraw", False, "Measure nothing; write tables and pictures anew.")
 LIST = flags.DEFINE_bool("list", False, "Only print the cases.")
 
@@ -54,7 +61,7 @@ def main(_: list[str]) -> None:
         if not LIST.value:
             raise ValueError(f"--cases={CASES.value} matches no case of {', '.join(ONLY.value)}")
         return
-    output = pathlib.Path(OUTPUT.value)
+    output = pathlib.Path(OUTPUT.value or (SMALL_RESULTS if SMALL.value else RESULTS))
     if REDRAW.value:
         for name in ONLY.value:
             report(output, BENCHMARKS[name])
@@ -131,4 +138,4 @@ def _use_huge_pages() -> None:
 
 if __name__ == "__main__":
     _use_huge_pages()
-    cli.run(main)
+    cli.run(main, keeps_programs=False)

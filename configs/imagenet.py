@@ -1,6 +1,6 @@
 """What the recipes for ImageNet share; not a config file itself.
 
-The rates, lengths and regularisers of each file are those under which the family's dense models
+The rates, lengths and regularizers of each file are those under which the family's dense models
 were published. Learning rates are per 256 examples. Models compute in bfloat16; variables, batch
 statistics and averages are kept in float32.
 """
@@ -30,7 +30,7 @@ def run_config(
         model: its name.
         data: fields of `DataConfig` that the family sets.
         optimizer: fields of `OptimizerConfig`. Weight decay is on the weights, generated or not:
-            the published regulariser of the base model whatever its weights are made of.
+            the published regularizer of the base model whatever its weights are made of.
         **run: further fields of `Config`.
     """
     return to_config_dict(

@@ -15,7 +15,7 @@ The paper's accuracies with learnable scales (fixed ones are 0.2 to 1.4 points l
     9.3M                             79.1%  79.5%
     dense       76.3%  78.8%
 
-and of B2 at 5.3M / 7.9M beside random hashing: SMH 77.4% / 78.2%, 1 hash 76.2% / 77.3%,
+and of B2 at 5.3M / 7.9M next to random hashing: SMH 77.4% / 78.2%, 1 hash 76.2% / 77.3%,
 2 hashes 76.5% / 77.5%, 10 hashes 77.0% / 77.9%.
 
 Variants: configs/imagenet_efficientnet.py:variant=b4,target_size=5000000,scale=fixed or

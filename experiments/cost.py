@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable
 
 import jax
 
 from experiments.job import Job
+from experiments.row import TpuSlice
 from smh_jax import models
 from smh_jax.config import Config
 from smh_jax.training import tasks
@@ -37,33 +37,46 @@ _START_UP = {"CPU core": 43.0, "TPU v3 chip": 180.0}
 class Cost:
     """An estimate of training on one device ('TPU v3 chip' or 'CPU core'), for planning only.
 
-    `device_hours` are those of the start-up and the steps.
+    `device_hours` are those of the start-up and the steps. The slice is the one that works on it as
+    a whole, if there is one.
     """
 
     steps: int
     device_hours: float
     device: str
     start_up_hours: float = 0.0
+    tpu_slice: TpuSlice | None = None
 
     def __str__(self) -> str:
         time, start_up = _time(self.device_hours), _time(self.start_up_hours)
         part = f", start-up included ({start_up})" if self.start_up_hours else ""
+        if self.tpu_slice:
+            days = self.device_hours / 24 / self.tpu_slice.num_chips
+            part += f": {days:.1f} days of a slice of {self.tpu_slice.topology} chips"
         return f"{self.steps} steps, about {time} of one {self.device}{part}"
+
+    def price(self, per_chip_hour: float) -> float:
+        """In the currency of the price of an hour of a TPU chip; 0 of other devices."""
+        return per_chip_hour * self.device_hours if "TPU" in self.device else 0.0
 
 
 def _time(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def totals(costs: Iterable[Cost]) -> list[Cost]:
-    """The sums by device."""
-    sums: dict[str, Cost] = {}
+    """The sums by device, and by slice where there is one."""
+    sums: dict[tuple[str, str], Cost] = {}
     for cost in costs:
-        total = sums.get(cost.device, Cost(0, 0.0, cost.device))
-        steps, hours = total.steps + cost.steps, total.device_hours + cost.device_hours
-        start_up = total.start_up_hours + cost.start_up_hours
-        sums[cost.device] = Cost(steps, hours, cost.device, start_up)
-    return [sums[device] for device in sorted(sums)]
+        kind = (cost.device, str(cost.tpu_slice))
+        total = sums.get(kind, Cost(0, 0.0, cost.device, tpu_slice=cost.tpu_slice))
+        sums[kind] = dataclasses.replace(
+            total,
+            steps=total.steps + cost.steps,
+            device_hours=total.device_hours + cost.device_hours,
+            start_up_hours=total.start_up_hours + cost.start_up_hours,
+        )
+    return [sums[kind] for kind in sorted(sums)]
 
 
 def estimate(job: Job) -> Cost:
@@ -81,10 +94,10 @@ def estimate(job: Job) -> Cost:
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
     device = "TPU v3 chip" if on_tpu else "CPU core"
+    tpu_slice = job.row.tpu_slice
     # All chips of a slice wait.
-    chips = job.row.tpu_slice.topology.split("x") if job.row.tpu_slice else ()
-    start_up = _START_UP[device] * math.prod(map(int, chips))
-    return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600)
+    start_up = _START_UP[device] * (tpu_slice.num_chips if tpu_slice else 1)
+    return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600, tpu_slice)
 
 
 def _num_examples(config: Config, info: tasks.Dataset) -> int:

@@ -130,10 +130,13 @@ def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] |
     return sorted(all_jobs, key=lambda job: job.seed)
 
 
-def split(all_jobs: list[Job]) -> tuple[dict[Job, dict[str, Any]], list[Job]]:
+def split(
+    all_jobs: list[Job], set_aside: bool = True
+) -> tuple[dict[Job, dict[str, Any]], list[Job]]:
     """Results of the jobs that are done, and the jobs that are left.
 
-    A result that cannot be counted is named in the log and set aside with its folder.
+    A result that cannot be counted is named in the log and set aside with its folder, or left where
+    it is if `set_aside` says so.
     """
     done: dict[Job, dict[str, Any]] = {}
     left = []
@@ -141,7 +144,8 @@ def split(all_jobs: list[Job]) -> tuple[dict[Job, dict[str, Any]], list[Job]]:
         try:
             result = job.result()
         except CorruptResultError as error:
-            logging.warning("%s; set aside as %s", error, job.set_aside())
+            place = f"set aside as {job.set_aside()}" if set_aside else "it would be set aside"
+            logging.warning("%s; %s", error, place)
             result = None
         if result is None:
             left.append(job)

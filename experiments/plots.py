@@ -9,8 +9,11 @@ from smh_jax.training.pictures import drawing
 
 
 def save(experiment: Experiment, records: tuple[Record, ...], path: pathlib.Path) -> None:
-    """Draws an experiment into `path` with the endings .png and .svg."""
-    panels = filter(None, (panel(experiment, view, records) for view in experiment.shown))
-    figure = drawing.draw(list(panels), experiment.title)
+    """Draws an experiment into `path` with the endings .png and .svg, if there is what to draw."""
+    panels = [panel(experiment, view, records) for view in experiment.shown]
+    panels = [each for each in panels if each is not None]
+    if not panels:
+        return
+    figure = drawing.draw(panels, experiment.title)
     for kind in ("png", "svg"):
         path.with_name(f"{path.name}.{kind}").write_bytes(drawing.encode(figure, kind))

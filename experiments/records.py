@@ -81,7 +81,7 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
     `experiments.run`.
     """
     runs: dict[Row, list[dict[str, Any]]] = {row: [] for row in experiment.rows}
-    for job in jobs(experiment, workdir, None):
+    for job in [*jobs(experiment, workdir, None), *_of_other_seeds(experiment, workdir)]:
         try:
             result = job.result()
             if result is not None:
@@ -89,6 +89,17 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
         except CorruptResultError as error:
             logging.warning("left out: %s", error)
     return tuple(Record(row, tuple(results)) for row, results in runs.items())
+
+
+def _of_other_seeds(experiment: Experiment, workdir: pathlib.Path) -> list[Job]:
+    """Runs of seeds that were asked for in place of the rows' own (`experiments.run --seeds`)."""
+    folder = workdir / experiment.folder
+    return [
+        Job(row, int(path.name[4:]), folder)
+        for row in experiment.rows
+        for path in sorted((folder / row.name).glob("seed*"))
+        if path.name[4:].isdecimal() and int(path.name[4:]) not in row.seeds
+    ]
 
 
 def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:

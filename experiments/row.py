@@ -5,6 +5,7 @@ paper's numbers.
 """
 
 import dataclasses
+import math
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ class TpuSlice:
 
     version: str
     topology: str
+
+    @property
+    def num_chips(self) -> int:
+        """Of all its hosts."""
+        return math.prod(map(int, self.topology.split("x")))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -29,6 +29,9 @@ EXECUTOR = flags.DEFINE_enum("executor", "local", ("local", "ray"), "Where to ru
 WORKERS = flags.DEFINE_integer(
     "workers", 1, "Processes at once of --executor=local.", lower_bound=1
 )
+PRICE = flags.DEFINE_float(
+    "price_per_chip_hour", None, "Of a TPU chip: what is left is priced.", lower_bound=0.0
+)
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none starts one here.")
 
 
@@ -51,13 +54,14 @@ def main(argv: list[str]) -> None:
     for job in selected:
         # Every mistake in a row is found before the first is trained.
         _ = job.config
-    done, left = split(selected)
+    done, left = split(selected, set_aside=not DRY_RUN.value)
     costs = {job: cost.estimate(job) for job in left}
     print(f"{experiment.title} ({experiment.scale}): {len(done)} runs done, {len(left)} left")
     for job in selected:
         print(f"  {job.name:40s} {summary(done[job]) if job in done else costs[job]}")
     for total in cost.totals(costs.values()):
-        print(f"left: {total}")
+        price = "" if PRICE.value is None else f"; price {total.price(PRICE.value):,.2f}"
+        print(f"left: {total}{price}")
     if DRY_RUN.value or not left:
         return
     execute = {

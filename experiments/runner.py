@@ -11,7 +11,7 @@ from absl import logging
 
 from experiments.cost import Cost
 from experiments.executors.process import Outcome
-from experiments.job import Job
+from experiments.job import CorruptResultError, Job
 
 # Starts the jobs of a queue from the left, see `experiments.executors`.
 Execute = Callable[[collections.deque[Job]], Iterator[Outcome]]
@@ -70,9 +70,14 @@ def run_all(costs: dict[Job, Cost], execute: Execute) -> dict[Job, str]:
         elif outcome.interrupted and not job.result_path.exists():
             logging.warning("%s was left to another process, or was told to end", job.name)
         else:
-            logging.info("%s: %s", job.name, summary(job.result()))
-            order.done(job)
-            queue.extend(order.get_ready())
+            try:
+                logging.info("%s: %s", job.name, summary(job.result()))
+            except CorruptResultError as error:
+                failed[job] = str(error)
+                logging.error("%s failed: %s", job.name, error)
+            else:
+                order.done(job)
+                queue.extend(order.get_ready())
         # Of the estimated cost, not of the number of runs, which may differ much in size.
         share = 1 - sum(hours.values()) / all_hours
         seconds = time.monotonic() - begin

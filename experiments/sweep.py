@@ -53,7 +53,13 @@ def load(path: str) -> Experiment:
     combinations = itertools.product(*axes.values()) if axes else ()
     settings = [dict(zip(axes, values, strict=True)) for values in combinations]
     fields = {key: content[key] for key in ("resources",) if key in content}
-    fields["seeds"] = tuple(content.get("seeds", [0]))
+    seeds = content.get("seeds", [0])
+    are_numbers = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not are_numbers or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"sweep {path}: seeds={seeds!r} must be different whole numbers of at least 0"
+        )
+    fields["seeds"] = tuple(seeds)
     for setting in content.get("list", []):
         if not isinstance(setting, dict) or not setting:
             raise ValueError(f"sweep {path}: a list entry {setting!r} must be fields with values")

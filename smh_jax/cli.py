@@ -1,9 +1,12 @@
 """What all commands share: readable logs, and mistakes told in one line."""
 
 import functools
+import hashlib
 import importlib.util
 import logging as python_logging
 import os
+import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,22 +32,32 @@ flags.DEFINE_bool("version", False, "Print the version, and do nothing.", allow_
 # Exit code of a run that was told to end and is to be resumed: sysexits.h's EX_TEMPFAIL.
 INTERRUPTED = 75
 
+# Of the compiled programs that are kept.
+_CACHE_BYTES = 2 * 2**30
+
 _HEARD = ("smh_jax", "clu", "scripts", "experiments", "benchmarks")
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
-def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    takes_arguments: bool = False,
+    keeps_programs: bool = True,
+) -> None:
     """Runs a command's main function after parsing the flags.
 
     A mistake of the user's (a ValueError, an unknown flag or config field), a file that cannot be
     read or written, a lack of memory, a diverged training and the loss of another process end this
     one with one line on the standard error and exit code 1.
 
-    Every command has the flags --version, --quiet and --verbose.
+    Every command has the flags --version, --quiet and --verbose. Compiled programs are kept, see
+    `keep_compiled_programs`.
 
     Args:
         main: of the command line without its flags.
         takes_arguments: whether anything but flags may be on it.
+        keeps_programs: whether compiled programs may come from earlier commands.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -62,7 +75,59 @@ def run(main: Callable[[list[str]], None], *, takes_arguments: bool = False) -> 
             _leave_peers(line)
             raise SystemExit(line) from error
 
+    if keeps_programs:
+        keep_compiled_programs()
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def keep_compiled_programs(max_bytes: int = _CACHE_BYTES) -> None:
+    """Lets JAX keep compiled programs in the user's cache folder, for the next command.
+
+    The folder is `smh_jax/compiled-PROCESSOR` in $XDG_CACHE_HOME or ~/.cache. Nothing is kept where
+    it cannot be written, and JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE=false say
+    otherwise. To be called before JAX is imported.
+
+    Args:
+        max_bytes: that may be in the folder; the programs compiled first are removed. JAX's own
+            limit would have processes wait for each other's locks.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = root / "smh_jax" / f"compiled-{_processor()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+        _remove_oldest(folder, max_bytes)
+    except (OSError, RuntimeError):
+        # Of a user without a home, too.
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _remove_oldest(folder: pathlib.Path, max_bytes: int) -> None:
+    """Removes the files that were written first, but for so many bytes of the last ones."""
+    # Files alone: XLA has a folder there, too. Another command may be removing the same ones.
+    with os.scandir(folder) as entries:
+        files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+    files.sort(key=lambda file: file[0].st_mtime, reverse=True)
+    num_bytes = 0
+    for stat, path in files:
+        num_bytes += stat.st_size
+        if num_bytes > max_bytes:
+            pathlib.Path(path).unlink(missing_ok=True)
+
+
+def _processor() -> str:
+    """Names a kind of processor: programs for one may use instructions that another has not."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    kind = {line for line in lines if line.startswith(("flags", "model name", "Features"))}
+    return hashlib.sha256("".join(sorted(kind)).encode()).hexdigest()[:8]
 
 
 def _mistake(error: Exception) -> str | None:
@@ -145,7 +210,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise SystemExit(f"error: {one_line(error)}") from error
     except Exception as error:
         # A config file is a program, in which anything may fail.
-        file = next(argument for argument in argv if argument.startswith("--config"))
+        given = [argument for argument in argv if re.match("--?config(=|$)", argument)]
+        file = given[0] if given else "the config file"
         raise SystemExit(f"error: {file} fails: {type(error).__name__}: {error}") from error
 
 

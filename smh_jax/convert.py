@@ -74,6 +74,10 @@ def main(_: list[str]) -> None:
     if PARAMS.value is not None:
         if CONFIG.value is None or TARGET_SIZE.value is not None:
             raise ValueError("--params goes with --config, which has the target size")
+        if HASHED.present or OPTIONS.value:
+            raise ValueError(
+                "--hashed and --options go with --workdir; with --params, see --config"
+            )
         if STEPS.value is not None:
             raise ValueError(
                 "--steps goes with --workdir: of params, --config=...:method=dense makes such a run"
@@ -97,6 +101,8 @@ def _of_run() -> "conversion.Conversion":
 
     if CONFIG.value is not None:
         raise ValueError("--workdir goes with --target_size and without --config")
+    if TARGET_SIZE.value is None and (HASHED.present or OPTIONS.value):
+        raise ValueError("--hashed and --options go with --target_size")
     method = None
     if MERGE.value:
         if TARGET_SIZE.value is not None or STEPS.value is not None:

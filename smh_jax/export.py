@@ -49,6 +49,8 @@ def main(_: list[str]) -> None:
     """Exports."""
     if (WORKDIR.value is None) == (ARTIFACT.value is None):
         raise ValueError("give either --workdir=... or --artifact=...")
+    if FORM.present and STABLEHLO.value is None and ONNX.value is None:
+        raise ValueError("--form goes with --onnx or --stablehlo")
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import calibration, from_run, stablehlo
 

@@ -86,6 +86,8 @@ def main(_: list[str]) -> None:
     """Prints the description."""
     if (CONFIG.value is None) == (MODEL.value is None):
         raise ValueError("give either --config=configs/... or --model=...")
+    if CONFIG.value is not None and (NUM_CLASSES.present or RESOLUTION.present):
+        raise ValueError("--num_classes and --resolution go with --model; --config has its own")
     largest = None if ALL.value else _LARGEST
     if MODEL.value is not None:
         print(describe_model(MODEL.value, NUM_CLASSES.value, RESOLUTION.value, largest))

@@ -21,6 +21,10 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the dataset, if not where t
 
 def main(arguments: list[str]) -> None:
     """Classifies or measures."""
+    if EVAL.value and any(flag.present for flag in (TOP, LENGTH, TEMPERATURE, SEED)):
+        raise ValueError("--top, --length, --temperature and --seed go without --eval")
+    if DATA_DIR.present and not EVAL.value:
+        raise ValueError("--data_dir goes with --eval")
     if len(arguments) < 2 or (len(arguments) > 2) == EVAL.value:
         raise ValueError("give a model and either image files, prompts or --eval")
     # It takes seconds to load, which a mistake in the flags need not wait for.

@@ -18,7 +18,7 @@ import zstandard
 
 import smh_jax
 from smh_jax.shipping import artifact
-from smh_jax.shipping.artifact import container, file
+from smh_jax.shipping.artifact import container, entropy_coder, file
 from tests import artifacts
 
 LIMIT = 64 * 2**20
@@ -223,6 +223,25 @@ def test_manifests_that_claim_too_much(opened, refuses):
         container.write(tensors, {**metadata, "manifest": manifest}, compress=False),
         "weights are more than",
     )
+
+
+def test_shapes_that_are_no_numbers(opened, refuses):
+    tensors, metadata = opened
+    leaves = copy.deepcopy(metadata["leaves"])
+    leaves["pools"][0][2] = ["a", 10**9]
+    refuses(container.write(tensors, {**metadata, "leaves": leaves}, compress=False), "whole num")
+
+
+def test_coded_integers_that_are_far_more_than_their_bytes():
+    words, tables = entropy_coder.encode([np.ones(1, np.int8)])
+    decoder = entropy_coder.Decoder(words, tables)
+    with pytest.raises(ValueError, match="far more coded integers than their bytes"):
+        decoder.take(9_000_000)
+    # Honest ones of which almost all are zero.
+    sparse = np.zeros(3_000_000, np.int8)
+    sparse[::1000] = 1
+    words, tables = entropy_coder.encode([sparse])
+    np.testing.assert_array_equal(entropy_coder.Decoder(words, tables).take(sparse.size), sparse)
 
 
 def test_metadata_that_unpack_to_too_much(opened, refuses):

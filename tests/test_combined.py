@@ -52,6 +52,16 @@ def test_a_part_that_would_scale_is_refused():
         methods.create("combined", manifest_of("two_layers"), target_size=300, parts=parts)
 
 
+def test_a_distribution_is_that_of_a_part():
+    manifest = synthetic_manifest([4000])
+    with pytest.raises(ValueError, match=r"as in 'smh:distribution=uniform'"):
+        methods.create("combined", manifest, target_size=900, distribution="uniform")
+    uniform = methods.create(
+        "combined", manifest, target_size=900, parts=("smh:distribution=uniform", "multi_hash")
+    )
+    assert uniform.methods[0].pool_distribution == "uniform"
+
+
 def test_parts_hash_independently():
     manifest = synthetic_manifest([4000])
     with pytest.raises(ValueError, match="would hash alike: their hash_seed is 0, 0"):

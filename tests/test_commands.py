@@ -17,6 +17,7 @@ import PIL.Image
 import pytest
 from etils import epath
 
+from smh_jax import cli
 from smh_jax.shipping import artifact
 from smh_jax.training import loop
 from tests import artifacts
@@ -128,3 +129,41 @@ def test_a_lack_of_memory_is_called_by_its_name(lack, run_python):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: out of memory (")
     assert "a smaller data.batch_size" in line
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    # Set again, to be deleted after the test.
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yield lambda: os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+
+def test_compiled_programs_are_kept_up_to_a_size(cache, tmp_path):
+    cli.keep_compiled_programs()
+    folder = pathlib.Path(cache())
+    assert folder.parent == tmp_path / "smh_jax"
+    for age, name in enumerate(("new", "old", "older")):
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (1e9 - age, 1e9 - age))
+    # XLA has one there on GPUs.
+    (folder / "folder").mkdir()
+    os.utime(folder / "folder", (1e8, 1e8))
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR")
+    cli.keep_compiled_programs(max_bytes=250)
+    assert {path.name for path in folder.iterdir()} == {"new", "old", "folder"}
+    assert cache() == str(folder)
+
+
+def test_compiled_programs_are_kept_where_the_user_says_or_nowhere(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    cli.keep_compiled_programs()
+    assert cache() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = "elsewhere"
+    cli.keep_compiled_programs()
+    assert cache() == "elsewhere"
+    assert not (tmp_path / "smh_jax").exists()

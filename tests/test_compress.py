@@ -287,6 +287,11 @@ def test_what_cannot_be_compressed_is_named(params, message):
         methods.create("smh", Manifest.from_init(lambda key: params), target_size=2)
 
 
+def test_a_shape_is_no_example():
+    with pytest.raises(ValueError, match=r"argument \(1, 8, 8, 1\) must be an array or its shape"):
+        smh_jax.compress(TwoLayers(), (1, 8, 8, 1), target_size=200)
+
+
 def test_a_model_of_ones_own_is_shipped(tmp_path):
     kwargs, (batch,) = {"train": False}, jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.float32)

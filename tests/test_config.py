@@ -125,6 +125,17 @@ def test_fields_that_may_change_exist():
     assert set(resuming._CHANGEABLE) <= set(fields)
 
 
+def test_epochs_stay_where_weights_are_drawn_to_a_method():
+    config = configs.from_config_dict(digits.get_config("method=dense"))
+    optimizer = dataclasses.replace(config.optimizer, schedule="constant")
+    config = dataclasses.replace(config, optimizer=optimizer)
+    longer = dataclasses.replace(config, epochs=80.0)
+    assert configs.changes_on_resume(config, longer) == {}
+    pull = configs.PullConfig(towards=configs.MethodConfig("smh", target_size=9000))
+    pulled = [dataclasses.replace(c, pull=pull) for c in (config, longer)]
+    assert configs.changes_on_resume(*pulled) == {"epochs": (40.0, 80.0)}
+
+
 @pytest.mark.parametrize("schedule", ["constant", "staircase", "cosine", "one_cycle"])
 def test_epochs_may_change_where_no_rate_follows_from_them(schedule):
     config = configs.from_config_dict(digits.get_config())

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import itertools
+import shutil
 import socket
 import struct
 import time
@@ -10,10 +11,13 @@ import time
 import numpy as np
 import pytest
 import sklearn.datasets
+from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 from scripts import prepare_fashion_mnist
 from smh_jax import data
+from smh_jax.data import catalogue
+from smh_jax.data.image_files import Preprocessing
 
 NORMALIZATION = data.Normalization((0.5,), (0.25,))
 
@@ -144,6 +148,33 @@ def test_images_are_resized(digits_dir):
     assert small.images.shape == (360, 4, 4, 1)
     averaged = full.images.reshape(360, 4, 2, 4, 2, 1).mean(axis=(2, 4))
     np.testing.assert_allclose(small.images, averaged, atol=0.51)
+
+
+def test_an_image_is_cropped_as_a_prediction_crops_it(tmp_path):
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, :32] = 255
+    pixels[:, 40:50] = 90
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    loaded = Preprocessing((16, 16, 3), (0.0,) * 3, (1.0,) * 3).load(tmp_path / "wide.png")
+    resized = catalogue._resized(pixels[np.newaxis], (16, 16, 3))[0]
+    np.testing.assert_array_equal(resized, loaded)
+    # The white quarter is out of sight, the rest is not.
+    assert 0 < resized.max() <= 90
+    tall = catalogue._resized(pixels.swapaxes(0, 1)[np.newaxis], (16, 16, 3))[0]
+    np.testing.assert_array_equal(tall, resized.swapaxes(0, 1))
+
+
+def test_files_that_are_not_whole(digits_dir, tmp_path):
+    shutil.copytree(digits_dir, tmp_path / "copy")
+    info = data.describe("digits", str(tmp_path / "copy"))
+    (shard,) = (tmp_path / "copy").rglob("digits-test.tfrecord*")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"data.name='digits' in .* is not whole \(.*copy it anew"):
+        data.load(info, "test", str(tmp_path / "copy"))
+    assert data.load(info, "train", str(tmp_path / "copy")).num_examples == 1437
+    shard.unlink()
+    with pytest.raises(ValueError, match="is not whole"):
+        data.load(info, "test", str(tmp_path / "copy"))
 
 
 def test_catalogue_names():

@@ -13,13 +13,13 @@ import time
 
 import pytest
 
-from experiments import catalogue, cost, panels, paper, records, render, runner, sweep
+from experiments import catalogue, cost, panels, paper, plots, records, render, runner, sweep
 from experiments.answers import answer, difference
 from experiments.executors import local
 from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, split
-from experiments.row import Row
+from experiments.row import Row, TpuSlice
 from experiments.tables import small_scale
 from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
@@ -399,6 +399,9 @@ class TestSweep:
             ('config = "configs/digits.py"', "neither grid nor list"),
             ('config = "configs/digits.py"\nmode = 1', "'mode' is unknown"),
             ('config = "c"\n[grid]\nseed = 1', "seed=1 must be a list"),
+            ('config = "c"\nseeds = []\n[grid]\na = [1]', "seeds=\\[\\] must be different"),
+            ('config = "c"\nseeds = [0, 0]\n[grid]\na = [1]', "must be different"),
+            ('config = "c"\nseeds = ["1"]\n[grid]\na = [1]', "must be different"),
             ("config =", "Invalid value"),
         ],
     )
@@ -445,6 +448,9 @@ class TestJobs:
         damage(job)
         with pytest.raises(CorruptResultError, match=message):
             job.result()
+        done, left = split(all_jobs, set_aside=False)
+        assert (done, left) == ({}, all_jobs)
+        assert job.workdir.exists()
         done, left = split(all_jobs)
         assert not done
         assert job in left
@@ -497,6 +503,17 @@ def test_costs_grow_with_epochs_and_models(tmp_path):
     assert "start-up included" in str(total)
 
 
+def test_a_slice_is_paid_by_the_chip_and_takes_its_share_of_the_time():
+    on_slice = cost.Cost(10, 96.0, "TPU v3 chip", tpu_slice=TpuSlice("v3", "4x4"))
+    total, on_cores = sorted(
+        cost.totals([on_slice, on_slice, cost.Cost(5, 3.0, "CPU core")]), key=lambda c: -c.steps
+    )
+    assert total.price(2.5) == 2 * 96 * 2.5
+    assert "192.0 hours of one TPU v3 chip: 0.5 days of a slice of 4x4 chips" in str(total)
+    assert on_cores.price(2.5) == 0
+    assert "slice" not in str(on_cores)
+
+
 def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
     assert small_scale.best_rate("smh", {0.1: 0.5, 0.2: 0.7, 0.4: 0.7, 0.8: 0.6}) == 0.2
     with pytest.raises(ValueError, match=r"of smh, 0\.8, is at the edge"):
@@ -514,6 +531,25 @@ class TestReport:
             a_row(name="b", seeds=(0, 1), series="hash_1"),
         )
         return Experiment("x", "sweep", "Title", "Better?", rows)
+
+    def test_seeds_that_were_asked_for_in_place_of_the_rows_own(self, experiment, tmp_path):
+        (job, *_) = jobs(experiment, tmp_path, (4,))
+        finish(job)
+        first, second = records.collect(experiment, tmp_path)
+        assert list(first.accuracies) == [4]
+        assert not second.runs
+
+    def test_an_early_report_has_no_picture(self, tmp_path):
+        early = catalogue.load("table1", "reduced")
+        plots.save(early, tuple(records.Record(row, ()) for row in early.rows), tmp_path / "a")
+        assert not list(tmp_path.iterdir())
+        dense = tuple(
+            records.Record(row, ({"seed": 0, "test_accuracy": 0.9, "num_variables": 75_002},))
+            if "dense" in row.name
+            else records.Record(row, ())
+            for row in early.rows
+        )
+        plots.save(early, dense, tmp_path / "a")
 
     def test_means_missing_rows_and_files(self, experiment, tmp_path):
         for job in jobs(experiment, tmp_path, (0, 1, 2))[:3:2]:

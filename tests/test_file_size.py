@@ -67,5 +67,10 @@ def test_an_exported_file_never_exceeds_its_budget():
     assert full - 500 < size <= full - 200
     with pytest.raises(ValueError, match=r"above method.target_bytes=5000: choose another"):
         at(5_000, pool_precision="int8")
+    # A file that was made so stays as it is.
+    assert from_run.precision_for(made.at("int8"), None, compress=False) == "int8"
+    budget = {"config": {**run, "method": {"name": "smh", "target_bytes": full}}}
+    stored = dataclasses.replace(made.at("coded:0.3"), provenance=budget)
+    assert from_run.precision_for(stored, None, compress=False) == "coded:0.3"
     assert from_run.precision_for(made, None, compress=False) == "float32"
     assert from_run.precision_for(made, "int4", compress=False) == "int4"

@@ -152,6 +152,18 @@ def test_a_tensor_of_zeros_stays_zero():
     assert np.any(made["w0"])
 
 
+def test_a_tensor_in_the_padding_keeps_its_scale():
+    method = methods.create(
+        "smh", synthetic_manifest([100, 30]), target_size=70, matrix_size=10, index="padding"
+    )
+    weights = {"w0": np.random.default_rng(0).normal(size=100), "w1": np.ones(30)}
+    variables = method.fit(weights)
+    assert variables["scales"].shape == method.abstract_variables["scales"].shape == (2,)
+    made = method.materialize(variables)
+    assert np.any(made["w0"])
+    assert not np.any(made["w1"])
+
+
 def test_dense_is_a_copy(params):
     method = methods.create("dense", Manifest.from_model(TwoLayers(), SHAPE))
     jax.tree.map(np.testing.assert_array_equal, method.materialize(method.fit(params)), params)

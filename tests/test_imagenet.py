@@ -1,5 +1,6 @@
 """ImageNet from tar files to batches: real files, every value a function of seed and step."""
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -280,6 +281,26 @@ def test_a_damaged_file(prepared, tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=rf"example \d+ of imagenet2012's train .*{file.name}"):
         train(data_dir, 3, skip_corrupt=True)
+
+
+def test_an_example_that_cannot_be_read_is_named_in_whatever_group_it_is(prepared, monkeypatch):
+    info, split = load(prepared)
+    order_of = order.shuffled_rows(tf.range(40, dtype=tf.int64), split.num_examples, 0).numpy()
+
+    class Records:
+        def __len__(self):
+            return split.num_examples
+
+        def __getitem__(self, row):
+            # Of the second step, and read together with the end of the first.
+            if row == order_of[9]:
+                raise RuntimeError("a bad sector")
+            return split.records[row]
+
+    broken = dataclasses.replace(split, records=Records())
+    options = {"batch_size": 8, "augmentation": "none", "seed": 0, "first_step": 0, "last_step": 3}
+    with pytest.raises(ValueError, match=rf"example {order_of[9]} of .*: a bad sector"):
+        list(data.train_batches(broken, info.normalization, **options))
 
 
 def test_another_file_format(tmp_path):

@@ -14,6 +14,8 @@ def test_a_notebook_runs(name, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Hundreds of steps are worth compiling well.
+    monkeypatch.setenv("XLA_FLAGS", "")
     notebook = jupytext.read(ROOT / "examples" / f"{name}.py")
     client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3")
     client.execute(cwd=str(ROOT))

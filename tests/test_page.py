@@ -12,7 +12,7 @@ from smh_jax import data
 from smh_jax.training import run_figures
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.pictures import page
-from smh_jax.training.pictures.panels import Panel, Point, Series
+from smh_jax.training.pictures.panels import Level, Panel, Point, Series
 from smh_jax.training.pictures.report import Section, Table
 from tests.small import digits_config
 
@@ -48,6 +48,10 @@ def test_a_page_is_one_file_with_the_library_once():
     assert "<h1>A &amp; B</h1>" in text
     assert "<h2>&lt;i&gt;</h2><p><code>x</code> <b>y</b></p>" in text.replace("\n", "")
     assert "plotly.js v" not in text
+    levels = (Level(2.5, "level", "#ff0000", 0.25),)
+    text = page.encode("A", [Section(pictures=(*pictures, a_panel(levels=levels)))])
+    assert "<title>A</title>" in text
+    assert re.search(r'"y0":2\.25,"y1":2\.75', text)
     text = page.encode("A", [Section(pictures=pictures)])
     assert len(re.findall(r"\* plotly\.js v", text)) == 1
     assert "default-src 'none'" in text

@@ -359,6 +359,36 @@ def test_a_state_that_is_not_finite_is_not_resumed(whole, tmp_path, monkeypatch)
     assert (tmp_path / "checkpoints" / "12.1.damaged").is_dir()
 
 
+def test_a_disk_that_fails_for_a_moment_damages_nothing(whole, tmp_path, monkeypatch):
+    config, workdir, _ = whole
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    like = Program.for_run(Run.from_config(config), num_examples=1437).init_state()
+    with Checkpoints(epath.Path(tmp_path), keep=2) as checkpoints:
+        load = checkpoints._load
+
+        def failing(step):
+            if step == 11:
+                raise OSError(5, "Input/output error")
+            return load(step)
+
+        monkeypatch.setattr(checkpoints, "_load", failing)
+        for read in (checkpoints.read, lambda: checkpoints.restore(like)):
+            with pytest.raises(OSError, match="Input/output error"):
+                read()
+        monkeypatch.undo()
+        state, _ = checkpoints.restore(like)
+    assert state.step == 11
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"8", "11"}
+
+
+def test_a_source_that_is_no_run_is_named_by_its_field(digits_dir, tmp_path):
+    for field in ("init_from", "distillation__teacher"):
+        config = digits_config(digits_dir, **{field: str(tmp_path / "typo")})
+        with pytest.raises(ValueError, match=rf"{field.replace('__', '.')}=.*typo holds no run"):
+            train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_second_trainer_is_told_who_the_first_one_is(whole, tmp_path):
     config, workdir, result = whole
     before = {path: path.read_bytes() for path in workdir.glob("*.json*")}

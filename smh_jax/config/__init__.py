@@ -1,7 +1,7 @@
 """Typed configurations, and the strict way to them from config files and command lines."""
 
 from smh_jax.config.dicts import from_config_dict, to_config_dict, to_json_dict
-from smh_jax.config.resuming import changes_on_resume, differences
+from smh_jax.config.resuming import changes_on_resume, differences, what_follows_from_epochs
 from smh_jax.config.schema import (
     Config,
     DataConfig,
@@ -14,4 +14,5 @@ from smh_jax.config.schema import (
 
 __all__ = ["Config", "DataConfig", "DistillationConfig", "MethodConfig", "ModelConfig"]
 __all__ += ["OptimizerConfig", "PullConfig", "changes_on_resume", "differences", "from_config_dict"]
+__all__ += ["what_follows_from_epochs"]
 __all__ += ["to_config_dict", "to_json_dict"]

@@ -68,9 +68,22 @@ def _digest(content: Mapping[str, Any]) -> str:
 def keep(path: str | os.PathLike[str], name: str) -> None:
     """Moves a file or folder out of the way, to the first free name like `name`."""
     path = epath.Path(path)
-    stem, dot, suffix = name.partition(".")
-    number = 1
-    while (kept := path.with_name(f"{stem}.{number}{dot}{suffix}")).exists():
-        number += 1
+    kept = _free_name(path, name)
     path.rename(kept)
     logging.info("%s is kept as %s", path.name, kept.name)
+
+
+def keep_copy(path: str | os.PathLike[str], name: str) -> None:
+    """Copies a file that will be replaced, to the first free name like `name`."""
+    path = epath.Path(path)
+    kept = _free_name(path, name)
+    path.copy(kept)
+    logging.info("%s is kept as %s", path.name, kept.name)
+
+
+def _free_name(path: epath.Path, name: str) -> epath.Path:
+    stem, dot, suffix = name.partition(".")
+    number = 1
+    while (free := path.with_name(f"{stem}.{number}{dot}{suffix}")).exists():
+        number += 1
+    return free

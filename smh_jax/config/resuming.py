@@ -18,21 +18,29 @@ _CHANGEABLE = (
     "data.skip_corrupt",
     "parallel.backend",
 )
-# Under these every step's rate follows from the number of all steps, as the sparsity does of a run
-# that prunes.
+# Under these every step's rate follows from the number of all steps.
 _SCHEDULES_OVER_ALL_STEPS = ("cosine", "one_cycle")
 
 
 def changes_on_resume(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
     """The fields, with both values, in which a resumed run differs where it must not."""
-    changeable = _CHANGEABLE
-    if now.optimizer.schedule not in _SCHEDULES_OVER_ALL_STEPS and not now.pruning:
-        changeable = (*changeable, "epochs")
+    changeable = _CHANGEABLE if what_follows_from_epochs(now) else (*_CHANGEABLE, "epochs")
     return {
         field: values
         for field, values in differences(before, now).items()
         if field not in changeable
     }
+
+
+def what_follows_from_epochs(config: Config) -> str:
+    """What in every step depends on the number of all steps, in words; '' if nothing does."""
+    if config.pruning:
+        return f"under pruning={config.pruning} every step's sparsity"
+    if config.pull.towards.name != "dense":
+        return "with config.pull every step's strength"
+    if config.optimizer.schedule in _SCHEDULES_OVER_ALL_STEPS:
+        return f"under schedule {config.optimizer.schedule!r} every step's rate"
+    return ""
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:

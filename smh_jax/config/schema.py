@@ -45,7 +45,8 @@ class MethodConfig:
         target_size: upper bound on all trainable variables; None for 'dense'.
         options: of the method.
         target_bytes: of the exported file, in place of `target_size`: as many variables as fit at
-            `pool_precision`, which is then 'coded:0.25' unless it is given.
+            `pool_precision`, which is then 'coded:0.25' in place of
+            'float32'.
     """
 
     name: str
@@ -70,8 +71,8 @@ class DataConfig:
             'minitrain', the others.
         image_size: height and width to which images are resized; None keeps them (imagenet2012,
             whose images differ in size: 224).
-        preprocessing: 'plain' (the whole image, or its centred square), 'resnet' or 'inception',
-            the two families of random crops, flips and colours for images of many sizes.
+        preprocessing: 'plain' (the whole image, or its centered square), 'resnet' or 'inception',
+            the two families of random crops, flips and colors for images of many sizes.
         augmentation: of training images: 'none'; with 'plain' also 'crop' (pad an eighth, random
             crop) and 'crop_flip'; for imagenet2012 also 'autoaugment_v0' and 'randaugment'.
         randaugment_layers, randaugment_magnitude: of 'randaugment': operations on each image, and
@@ -300,7 +301,7 @@ class Config:
         batch_norm: 'local' normalises with the statistics of each device's share of the batch,
             'synced' with those of the whole batch, 'grouped' with those of the shares of
             `batch_norm_group_size` devices.
-        batch_norm_group_size: of 'grouped': how many devices, neighbours, share statistics.
+        batch_norm_group_size: of 'grouped': how many devices, neighbors, share statistics.
         log_every_steps: how often metrics are logged.
         eval_every_epochs: how often the evaluation split is measured; always at the end.
         checkpoint_every_steps: how often the run is saved; always at the end.

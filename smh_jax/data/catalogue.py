@@ -1,6 +1,8 @@
 """The datasets a run can name, and how their splits are reached: in memory or in their files."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from etils import epath
 from smh_jax.config.buckets import check_reachable
 from smh_jax.config.names import check_known
 from smh_jax.data import (
+    crops,
     digits,  # noqa: F401  (registers the builder)
     folder,
 )
@@ -89,7 +92,11 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     builder = tfds.builder(name, data_dir=data_dir)
     features = builder.info.features
     is_dict = isinstance(features, tfds.features.FeaturesDict)
-    if not is_dict or not {"image", "label"} <= set(features):
+    if (
+        not is_dict
+        or not {"image", "label"} <= set(features)
+        or not isinstance(features["label"], tfds.features.ClassLabel)
+    ):
         raise ValueError(f"data.name={name!r} is not a dataset that classifies images")
     return builder
 
@@ -100,7 +107,10 @@ def describe(
     image_size: int | None = None,
     preprocessing: str = "plain",
 ) -> DatasetInfo:
-    """Describes a dataset without preparing it; for the arguments see `DataConfig`.
+    """Describes a dataset; for the arguments see `DataConfig`.
+
+    Mean and standard deviation of one that is not among `names()` are measured the first time, for
+    which it is prepared.
 
     Raises:
         ValueError: for an unknown name, a preprocessing that the dataset's images are not made
@@ -128,6 +138,9 @@ def describe(
         normalization = _NORMALIZATION[name]
     else:
         key = f"{name.replace('/', '_')}-{builder.version}-{'x'.join(map(str, shape))}"
+        if (height, width) != shape[:2]:
+            # Before they were cropped, other values were measured.
+            key += "-cropped"
         normalization = normalizations.stored(
             key, data_dir, lambda: _read(builder, "train", shape)[0]
         )
@@ -159,7 +172,8 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
     """Reads a split into memory, or opens one that stays in its files.
 
     A dataset that fits in memory is prepared first where that has not been done, and its images
-    are resized to those of `info` by area averages. For the other arguments see `DataConfig`.
+    are cropped to the middle and resized to those of `info` by area averages. For the other
+    arguments see `DataConfig`.
 
     Raises:
         ValueError: if the dataset can be neither found nor prepared, is not whole, or has no such
@@ -200,26 +214,47 @@ def _read(
             f"downloaded; prepare it where there is internet, and copy that folder{script}: {error}"
         ) from error
     height, width, _ = builder.info.features["image"].shape
+    with _whole(name, builder):
+        try:
+            together = -1 if height and width else None
+            dataset = builder.as_dataset(split=split, batch_size=together, shuffle_files=False)
+        except (ValueError, AssertionError) as error:
+            raise ValueError(
+                f"data split {split!r} is not a part of {name}, "
+                f"whose splits are {', '.join(builder.info.splits)}: {error}"
+            ) from error
+        if together is None:
+            # Each of its own size.
+            examples = [(_resized(e["image"][None], shape), e["label"]) for e in dataset]
+            images, labels = zip(*examples, strict=True)
+            return np.concatenate(images), np.asarray(labels, np.int32)
+        images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
+        return images if images.shape[1:] == shape else _resized(images, shape), labels
+
+
+@contextlib.contextmanager
+def _whole(name: str, builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """Names the dataset in an error of reading its files."""
     try:
-        whole = -1 if height and width else None
-        dataset = builder.as_dataset(split=split, batch_size=whole, shuffle_files=False)
-    except (ValueError, AssertionError) as error:
+        yield
+    except Exception as error:
+        # It takes seconds to load, and is loaded by now.
+        import tensorflow as tf
+
+        if not isinstance(error, tf.errors.OpError):
+            raise
+        reason = error.message.splitlines()[0]
         raise ValueError(
-            f"data split {split!r} is not a part of {name}, "
-            f"whose splits are {', '.join(builder.info.splits)}: {error}"
+            f"data.name={name!r} in data_dir={builder.data_dir} is not whole ({reason}): "
+            "prepare or copy it anew"
         ) from error
-    if whole is None:
-        # Each of its own size.
-        examples = list(dataset)
-        images = np.concatenate([_resized(e["image"][None], shape) for e in examples])
-        return images, np.asarray([e["label"] for e in examples], np.int32)
-    images, labels = np.asarray(dataset["image"]), np.asarray(dataset["label"], np.int32)
-    return images if images.shape[1:] == shape else _resized(images, shape), labels
 
 
 def _resized(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     # Takes seconds to load, and describing a dataset does without.
     import tensorflow as tf
 
+    top, left, height, width = crops.largest(tuple(images.shape[1:3]), shape[:2])
+    images = images[:, top : top + height, left : left + width]
     resized = tf.image.resize(images, shape[:2], method="area")
     return np.round(resized.numpy()).astype(np.uint8)

@@ -19,3 +19,15 @@ def evaluation_share(family: str, image_size: int) -> float:
     if family == "inception":
         return _INCEPTION_SHARE
     return image_size / (image_size + _MARGIN) if family == "resnet" else 1.0
+
+
+def largest(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the largest centered crop of an image with a size's aspect.
+
+    Sizes are heights and widths.
+    """
+    (image_height, image_width), (height, width) = image_size, size
+    share = min(image_height / height, image_width / width)
+    # The smallest rounding error must not cost a pixel.
+    rows, columns = (max(1, int(share * side + 1e-6)) for side in size)
+    return (image_height - rows + 1) // 2, (image_width - columns + 1) // 2, rows, columns

@@ -82,8 +82,10 @@ class Preprocessing:
             raise ValueError(f"{path} is not an image that can be read: {reason:.300}") from error
         image = image.crop(self._window(image.width, image.height))
         pixels = np.asarray(image, np.float64).reshape(image.height, image.width, channels)
-        pixels = np.einsum("hy,ywc->hwc", _resizing(self.crop, image.height, height), pixels)
-        pixels = np.einsum("wx,hxc->hwc", _resizing(self.crop, image.width, width), pixels)
+        # Other than einsum as it is, these are matrix products.
+        pixels = np.tensordot(_resizing(self.crop, image.height, height), pixels, 1)
+        columns = _resizing(self.crop, image.width, width)
+        pixels = np.tensordot(pixels, columns, ([1], [1])).swapaxes(1, 2)
         return np.round(pixels).clip(0, 255).astype(np.uint8)
 
     def _window(self, image_width: int, image_height: int) -> tuple[int, int, int, int]:

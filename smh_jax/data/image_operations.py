@@ -77,7 +77,7 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     values = tf.cast(image, tf.float32)
     box = sum(
         values[y : y - 2 or None, x : x - 2 or None] for y in range(3) for x in range(3)
-    )  # Each pixel and its eight neighbours; the pixel itself counts five times.
+    )  # Each pixel and its eight neighbors; the pixel itself counts five times.
     smooth = tf.floor((box + 4.0 * values[1:-1, 1:-1]) / 13.0 + 0.5)
     inside = tf.pad(tf.ones_like(smooth, tf.bool), ((1, 1), (1, 1), (0, 0)))
     smooth = tf.where(inside, tf.pad(smooth, ((1, 1), (1, 1), (0, 0))), values)

@@ -62,7 +62,7 @@ class Stream:
         examples = self.share.stop - self.share.start
 
         def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            positions = index // examples * self.batch_size + self.share.start + index % examples
+            positions = self._positions(index)
             read = tf.numpy_function(self._read, (positions, self._rows(positions)), tf.string)
             return positions, tf.ensure_shape(read, positions.shape)
 
@@ -71,6 +71,11 @@ class Stream:
         dataset = dataset.unbatch().map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.batch(examples, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _positions(self, index: tf.Tensor) -> tf.Tensor:
+        """The positions of this host's examples, which are counted from step 0 on."""
+        examples = self.share.stop - self.share.start
+        return index // examples * self.batch_size + self.share.start + index % examples
 
     def _rows(self, positions: tf.Tensor) -> tf.Tensor:
         """The rows of the split at some positions; beyond its end where evaluation pads."""
@@ -114,7 +119,10 @@ class Stream:
             ValueError: that names the first of them, unless they are to be skipped.
             tf.errors.OpError: the given one, if no image explains it.
         """
-        positions = step * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)[self.share]
+        examples = self.share.stop - self.share.start
+        # What is read together with the last ones may be of the next step.
+        index = tf.range(step * examples, (step + 1) * examples + _READ_TOGETHER, dtype=tf.int64)
+        positions = self._positions(index)
         rows = self._rows(positions).numpy().tolist()
         is_explained = False
         for position, row in zip(positions.numpy().tolist(), rows, strict=True):

@@ -116,7 +116,7 @@ class Method(abc.ABC):
         return self
 
     def penalty(self, variables: Variables) -> jax.Array:
-        """A scalar that the training loss adds; 0 for a method without a regulariser of its own."""
+        """A scalar that the training loss adds; 0 for a method without a regularizer of its own."""
         return jnp.float32(0)
 
     def measures(self, variables: Variables) -> dict[str, jax.Array]:

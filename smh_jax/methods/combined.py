@@ -39,6 +39,11 @@ class Combined(PooledMethod):
         if not isinstance(self.parts, tuple | list) or len(self.parts) < 2:
             raise ValueError(f"parts={self.parts!r} must name at least two methods")
         object.__setattr__(self, "parts", tuple(self.parts))
+        if self.distribution != "match":
+            raise ValueError(
+                f"distribution={self.distribution!r} must be that of a part, as in "
+                f"'smh:distribution={self.distribution}': a combination has no pools of its own"
+            )
         super().__post_init__()
         seeds = [m.hash_seed for m in self.methods if hasattr(m, "hash_seed")]
         if len(set(seeds)) < len(seeds):

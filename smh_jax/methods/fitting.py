@@ -60,11 +60,13 @@ def fit(
         rank: M.
         learn_scales: whether scales are fitted; otherwise they stay 1.
     """
+    # Also those of which no weight reads an entry.
+    num_groups = int(groups.max()) + 1
     read = entries >= 0
     weights, importance, entries, groups = (
         np.asarray(x)[read] for x in (weights, importance, entries, groups)
     )
-    num_entries, num_groups = int(np.prod(shape)), int(groups.max()) + 1
+    num_entries = int(np.prod(shape))
 
     def by_group(values: np.ndarray) -> np.ndarray:
         return np.bincount(groups, values, num_groups)

@@ -27,7 +27,7 @@ DEFAULT_STEP = 0.25
 MIN_STEP, MAX_STEP = 0.01, 4.0
 LARGEST = 127
 
-# 4 bytes of scale beside this many bytes of 8-bit integers are 5%.
+# 4 bytes of scale next to this many bytes of 8-bit integers are 5%.
 _MIN_ROW_SIZE = 80
 # A vector has no rows of its own.
 _VECTOR_ROW_SIZE = 128

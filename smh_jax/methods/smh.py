@@ -54,6 +54,11 @@ class SMH(PooledMethod):
         check_choice("index", self.index, ("basic", "cyclic", "padding"))
         check_at_least("blocks", self.blocks, 1)
         check_at_least("matrix_size", self.matrix_size, 0)
+        if self.matrix == "rectangular" and self.matrix_size:
+            raise ValueError(
+                f"matrix_size={self.matrix_size} is the side of a square matrix: leave it out with "
+                "matrix='rectangular'"
+            )
         super().__post_init__()
 
     @cached_property

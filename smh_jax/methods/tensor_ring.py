@@ -1,4 +1,4 @@
-"""Tensor-ring layers: a closed chain of cores over factorised channels."""
+"""Tensor-ring layers: a closed chain of cores over factorized channels."""
 
 import dataclasses
 import math

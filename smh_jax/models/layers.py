@@ -1,4 +1,4 @@
-"""What the model families share: blocks, normalisation, channel arithmetic and input checks."""
+"""What the model families share: blocks, normalization, channel arithmetic and input checks."""
 
 from collections.abc import Callable
 from functools import partial

@@ -75,10 +75,16 @@ def matching_resolution(
             f"more than the reference's {target} at resolution={resolution}: "
             "only a smaller model can be matched by up-sampling"
         )
-    # The count never falls as the side grows: double, then bisect for the first above the target.
-    high = 2 * low
+    # The count never falls as the side grows, about with its square, by which the first guess is
+    # made: from there in longer and longer steps to both sides of the target, then by bisection.
+    high = max(low + 1, round(low * math.sqrt(target / (excess(low) + target))))
+    stride = 1
     while excess(high) <= 0:
-        low, high = high, 2 * high
+        low, high, stride = high, high + stride, 2 * stride
+    stride = 1
+    while high - low > stride and excess(high - stride) > 0:
+        high, stride = high - stride, 2 * stride
+    low = max(low, high - stride)
     while high - low > 1:
         middle = (low + high) // 2
         if excess(middle) > 0:

@@ -191,7 +191,12 @@ def images_from(source: str, artifact: Artifact, data_dir: str | None = None) ->
     if source == "data":
         return training_images(dataset_of(artifact, data_dir))
     keys = jax.random.split(purpose_key(jax.random.key(0), "synthetic images"), BATCHES)
-    return [synthetic_images(artifact, key, BATCH_SIZE, _IMAGE_STEPS) for key in keys]
+    # More classes than a batch has images are spread over the batches.
+    stride = BATCH_SIZE if artifact.model.num_classes > BATCH_SIZE else 0
+    return [
+        synthetic_images(artifact, key, BATCH_SIZE, _IMAGE_STEPS, first_class=index * stride)
+        for index, key in enumerate(keys)
+    ]
 
 
 def calibrate(

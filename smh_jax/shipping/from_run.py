@@ -106,7 +106,8 @@ def precision_for(artifact: Artifact, wanted: str | None, compress: bool) -> str
     """
     content = artifact.provenance.get("config")
     config = None if content is None else from_config_dict(content)
-    if wanted is not None or config is None or config.method.target_bytes is None:
+    has_budget = config is not None and config.method.target_bytes is not None
+    if wanted is not None or not has_budget or artifact.precision != "float32":
         precision = wanted or artifact.precision
         artifact.at(precision)
         return precision

@@ -62,11 +62,14 @@ def statistics_loss(moments: Moments, model_state: forward.ModelState) -> jax.Ar
     return total
 
 
-def synthetic_images(artifact: Artifact, key: jax.Array, batch: int, steps: int) -> jax.Array:
+def synthetic_images(
+    artifact: Artifact, key: jax.Array, batch: int, steps: int, first_class: int = 0
+) -> jax.Array:
     """Images [batch, height, width, channels], preprocessed, made from batch norm's statistics.
 
-    They start as noise and descend on `statistics_loss` and the cross-entropy of labels, as many of
-    each class, by Adam; pixels stay within the range of real ones.
+    They start as noise and descend on `statistics_loss` and the cross-entropy of labels, which are
+    the classes from `first_class` on, over and over, by Adam; pixels stay within the range of real
+    ones.
     """
     module, state = artifact.module, dict(artifact.model_state)
     pixels = artifact.preprocessing
@@ -74,7 +77,7 @@ def synthetic_images(artifact: Artifact, key: jax.Array, batch: int, steps: int)
         jnp.asarray(pixels.normalize(np.full((1, *pixels.image_shape), value, np.uint8)))
         for value in (0, 255)
     )
-    labels = jnp.arange(batch) % artifact.model.num_classes
+    labels = (first_class + jnp.arange(batch)) % artifact.model.num_classes
     optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
     def loss(images: jax.Array, params: Params) -> jax.Array:

@@ -34,7 +34,7 @@ class Analysis:
     """What is known of a compiled training step. Bytes, FLOPs and cycles are one core's.
 
     Attributes:
-        digest: of the program, before it is optimised, and the compiler's version.
+        digest: of the program, before it is optimized, and the compiler's version.
         libtpu: version of the compiler.
         topology, cores: for which it is compiled.
         batch_size, batch_per_core, parts: examples of a step, a core's share, and the microbatches

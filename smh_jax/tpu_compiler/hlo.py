@@ -1,4 +1,4 @@
-"""Reads an optimised HLO program, as the TPU compiler prints it."""
+"""Reads an optimized HLO program, as the TPU compiler prints it."""
 
 import dataclasses
 import math
@@ -58,7 +58,7 @@ def summarize(text: str) -> Summary:
     """Adds up a program's instructions from its entry on.
 
     Args:
-        text: of an optimised HLO module.
+        text: of an optimized HLO module.
 
     Raises:
         ValueError: if it has no entry, or a loop of unknown length around anything that counts.

@@ -56,7 +56,8 @@ class Results:
 
         def known(digest: str) -> Analysis | None:
             for row in self.rows.values():
-                complete = row.code_bytes is not None or not row.fits
+                # What the compiler refused has no program; without code bytes they are a guess.
+                complete = row.code_bytes is not None or row.all_reduces is None
                 if row.digest == digest and (memory_only or complete):
                     return row
             return None

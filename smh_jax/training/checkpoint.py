@@ -116,9 +116,9 @@ class Checkpoints:
             try:
                 saved, progress = self._load(step)
                 break
-            except (MemoryError, jax.errors.JaxRuntimeError):
-                raise
             except Exception as error:
+                if not _tells_of_damage(error):
+                    raise
                 # What a damaged file brings about in several libraries is of no one type.
                 faults[step] = f"step {step} ({_short(error)})"
         else:
@@ -149,6 +149,8 @@ class Checkpoints:
         try:
             return self._load(step)[0]
         except Exception as error:
+            if not _tells_of_damage(error):
+                raise
             raise ValueError(
                 f"the checkpoint at step {step} in {self.directory} is damaged ({_short(error)}); "
                 "training resumes from the one before it, if there is one"
@@ -178,6 +180,14 @@ class Checkpoints:
                 logging.warning("a damaged checkpoint is set aside: %s", fault)
         processes.barrier("damaged checkpoints")
         self._manager.reload()
+
+
+def _tells_of_damage(error: Exception) -> bool:
+    """Whether an error comes from what is in a checkpoint, and not from reading it here and now."""
+    if isinstance(error, OSError):
+        # Files that are gone do not come back; a disk or a bucket that fails may.
+        return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return not isinstance(error, MemoryError | jax.errors.JaxRuntimeError)
 
 
 def _not_finite(state: Any) -> str | None:

@@ -44,6 +44,12 @@ def compress(
         ValueError: if the model has no trainable tensor, or for a choice that is impossible.
     """
     kwargs = dict(example_kwargs or {})
+    for argument in example_args:
+        if isinstance(argument, tuple) and argument and all(type(n) is int for n in argument):
+            raise ValueError(
+                f"the example argument {argument} must be an array or its shape and dtype, such as "
+                f"jax.ShapeDtypeStruct({argument}, jnp.float32)"
+            )
     manifest = Manifest.from_model(model, *example_args, hashed=hashed, example_kwargs=kwargs)
     chosen = methods.create(method, manifest, target_size=target_size, **options)
     if isinstance(model, nn.Module):

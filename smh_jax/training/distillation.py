@@ -77,7 +77,10 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
     """
     if config.teacher is None:
         return None
-    source = trained.read(config.teacher)
+    try:
+        source = trained.read(config.teacher)
+    except ValueError as error:
+        raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(source.run, config, student)
     return Teacher(distillation, source.collections)
 

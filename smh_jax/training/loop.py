@@ -134,12 +134,16 @@ def _set_up(
     """
     processes.check_same("the configuration", repr(config))
     folder.check_usable()
-    manifest = folder.check(config)
+    known = folder.check(config)
     is_new = not Checkpoints.any_in(folder.path)
-    initial = trained.load_initial(config) if is_new else None
-    if manifest is None and initial is not None:
-        manifest = initial.run.method.manifest
-    run = Run.from_config(config, manifest)
+
+    def made() -> tuple[Run, trained.Trained | None]:
+        initial = trained.load_initial(config) if is_new else None
+        manifest = initial.run.method.manifest if known is None and initial else known
+        return Run.from_config(config, manifest), initial
+
+    # A dataset that nobody has described yet is measured, for which it is prepared.
+    run, initial = processes.first_before_others(made)
     processes.check_same("the manifest's digest", run.method.manifest.digest)
     return run, initial, trained.load_frozen(config, run) if is_new else None
 

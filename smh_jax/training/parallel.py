@@ -163,7 +163,7 @@ def _first_shards(tree: Tree) -> Tree:
 
 
 def replica_groups(field: str, size: int, num_devices: int) -> tuple[tuple[int, ...], ...]:
-    """All replicas in groups of `size` neighbours; ValueError unless they come out even."""
+    """All replicas in groups of `size` neighbors; ValueError unless they come out even."""
     if num_devices % size:
         even = [str(n) for n in range(1, num_devices + 1) if num_devices % n == 0]
         raise ValueError(

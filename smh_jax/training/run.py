@@ -37,7 +37,9 @@ class Run:
     def from_config(
         cls, config: Config, manifest: Manifest | None = None, num_devices: int | None = None
     ) -> "Run":
-        """The run; no data are read and no weights allocated, beyond measuring their initializers.
+        """The run; no weights are allocated, beyond measuring their initializers, and no data read.
+
+        Those of a dataset that is described for the first time are, see `smh_jax.data.describe`.
 
         Args:
             config: the configuration.
@@ -155,6 +157,10 @@ def _pull(towards: MethodConfig, manifest: Manifest) -> methods.Method | None:
     """The method to whose weights those of a manifest are drawn, or None."""
     if towards.name == "dense":
         return None
+    if towards.target_bytes is not None:
+        raise ValueError(
+            f"pull.towards.target_bytes={towards.target_bytes} must be None: give a target_size"
+        )
     try:
         method = methods.create(
             towards.name,

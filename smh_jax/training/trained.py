@@ -113,7 +113,10 @@ def load_initial(config: Config) -> Trained | None:
     """
     if config.init_from is None:
         return None
-    source = read(config.init_from)
+    try:
+        source = read(config.init_from)
+    except ValueError as error:
+        raise ValueError(f"init_from={config.init_from}: {error}") from error
     if source.config.frozen_from is not None:
         raise ValueError(
             f"init_from={config.init_from} is a run with frozen weights; "
@@ -126,7 +129,12 @@ def load_initial(config: Config) -> Trained | None:
     )
     wrong = [f"{n}: {theirs[n]!r} there, {ours[n]!r} here" for n in ours if theirs[n] != ours[n]]
     if not wrong:
-        ours_method = Run.from_config(config, source.run.method.manifest).method
+        try:
+            ours_method = Run.from_config(config, source.run.method.manifest).method
+        except ValueError as error:
+            raise ValueError(
+                f"with the weights of init_from={config.init_from}: {error}"
+            ) from error
         if methods.innermost(source.run.method) != methods.innermost(ours_method):
             wrong = [f"method: {method} there, {config.method} here"]
     if wrong:

@@ -23,7 +23,7 @@ from smh_jax import methods, models
 from smh_jax.config import Config, PullConfig
 from smh_jax.config.buckets import check_reachable
 from smh_jax.config.config_files import read_run_config
-from smh_jax.config.files import keep, read_json_with_digest, write_json_with_digest
+from smh_jax.config.files import keep_copy, read_json_with_digest, write_json_with_digest
 from smh_jax.manifest import Manifest
 from smh_jax.training import lease
 
@@ -106,11 +106,8 @@ class Workdir:
             )
             hint = "choose another workdir or the same configuration"
             if "epochs" in changed:
-                cause = f"schedule {config.optimizer.schedule!r} every step's rate"
-                if config.pruning:
-                    cause = f"pruning={config.pruning} every step's sparsity"
                 hint += (
-                    f" (under {cause} follows "
+                    f" ({configs.what_follows_from_epochs(config)} follows "
                     f"from epochs; --config.init_from={self.path} starts anew from the result)"
                 )
             raise ValueError(
@@ -144,7 +141,8 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
         if path.exists() and configs.differences(read_run_config(path), config):
-            keep(path, path.name)
+            # A copy: without a config.json nothing says what the folder holds.
+            keep_copy(path, path.name)
         # The manifest first: a folder with a config.json is complete.
         write_json_with_digest(self.path / "manifest.json", json.loads(manifest.to_json()))
         write_json_with_digest(path, configs.to_json_dict(config))
@@ -161,7 +159,7 @@ class Workdir:
         """Writes result.json; that of a shorter training is kept as result.1.json."""
         path = self.path / "result.json"
         if path.exists():
-            keep(path, path.name)
+            keep_copy(path, path.name)
         write_json_with_digest(path, result)
 
 

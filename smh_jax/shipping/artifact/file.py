@@ -144,7 +144,7 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
     if manifest.num_weights > _MAX_WEIGHTS:
         raise ValueError(f"{manifest.num_weights} weights are more than {_MAX_WEIGHTS}")
     leaves = {
-        group: [(name, dtype, tuple(shape)) for name, dtype, shape in described]
+        group: [(name, dtype, _shape(shape)) for name, dtype, shape in described]
         for group, described in metadata["leaves"].items()
     }
     method = _method(metadata["method"], manifest, leaves)
@@ -173,6 +173,13 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         accuracy=dict(metadata["accuracy"]),
         provenance=dict(metadata["provenance"]),
     )
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    # What is not a number would be multiplied, too.
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {shape!s:.100} must be whole numbers of at least 0")
+    return tuple(shape)
 
 
 def _method(

@@ -65,8 +65,8 @@ def encode(title: str, sections: Sequence[Section]) -> str:
         if section.items:
             body.append("<ul>" + "".join(f"<li>{_inline(i)}</li>" for i in section.items) + "</ul>")
         for picture in section.pictures:
-            title = "" if picture.title == section.title else picture.title
-            body.append(_figure(picture, title, f"picture{number}"))
+            own = "" if picture.title == section.title else picture.title
+            body.append(_figure(picture, own, f"picture{number}"))
             number += 1
         body += [_table(section.table)] if section.table else []
     # Plotly's own library comes once, however many pictures there are.
@@ -145,6 +145,10 @@ def _panel(panel: Panel) -> go.Figure:
         line = {"color": level.color, "dash": "dash", "width": 1}
         text = {"annotation_text": html.escape(level.name)} if level.name else {}
         (plot.add_vline if listed else plot.add_hline)(level.y, line=line, opacity=1, **text)
+        if level.error:
+            ends = (level.y - level.error, level.y + level.error)
+            band = {"fillcolor": level.color, "opacity": 0.1, "line_width": 0}
+            (plot.add_vrect if listed else plot.add_hrect)(*ends, **band)
     plot.update_layout(
         {
             f"{places}axis": {

@@ -151,6 +151,8 @@ def log_ticks(values: Iterable[float], at_values: bool = True) -> tuple[tuple[fl
     With `at_values` the values themselves instead, where they are few and apart.
     """
     ticks = near_values(values)
+    if not ticks:
+        return ()
     low, high = ticks[0], ticks[-1]
     # A tenth of the axis is what a text needs.
     room = (high / low) ** 0.1
