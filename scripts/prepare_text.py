@@ -48,8 +48,7 @@ def write(
     Raises:
         ValueError: if the folder is there, or a split would have no text.
     """
-    if folder.exists():
-        raise ValueError(f"--output={folder} exists: choose a new folder")
+    _check_new(folder)
     folder.mkdir(parents=True)
     dtype = np.uint16 if num_tokens <= 2**16 else np.uint32
     counts, number = {"train": 0, "test": 0}, 0
@@ -72,6 +71,11 @@ def write(
     return counts
 
 
+def _check_new(folder: epath.Path) -> None:
+    if folder.exists():
+        raise ValueError(f"--output={folder} exists: choose a new folder")
+
+
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch = []
     for text in texts:
@@ -85,6 +89,8 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def main(_: list[str]) -> None:
     """Writes the folder."""
+    folder = epath.Path(OUTPUT.value).expanduser()
+    _check_new(folder)
     if importlib.util.find_spec("tiktoken") is None:
         raise ValueError("this needs tiktoken: pip install tiktoken")
     import tensorflow_datasets as tfds
@@ -98,7 +104,7 @@ def main(_: list[str]) -> None:
         end=encoding.eot_token,
         num_tokens=encoding.n_vocab,
         test_every=TEST_EVERY.value,
-        folder=epath.Path(OUTPUT.value),
+        folder=folder,
     )
     logging.info("%s: %s tokens", OUTPUT.value, counts)
 
