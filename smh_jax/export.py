@@ -1,6 +1,7 @@
 """Makes one file of a trained run, and shows what each precision of its pools costs.
 
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
+python -m smh_jax.export --workdir=runs/elastic --size=0.1 --output=tenth.smh
 python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
 python -m smh_jax.export --artifact=model.smh --precision=int4 --calibrate=synthetic --output=4.smh
 """
@@ -19,6 +20,12 @@ SOURCES = ("synthetic", "data")
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
+SIZE = flags.DEFINE_float(
+    "size",
+    None,
+    "Of an elastic run: which of its sizes, as a number of variables or a share of all weights; "
+    "the largest by default.",
+)
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
 PRECISION = flags.DEFINE_string(
     "precision", None, f"Of the pools: {', '.join(PRECISIONS)} or coded:STEP."
@@ -49,6 +56,8 @@ def main(_: list[str]) -> None:
     """Exports."""
     if (WORKDIR.value is None) == (ARTIFACT.value is None):
         raise ValueError("give either --workdir=... or --artifact=...")
+    if SIZE.value is not None and WORKDIR.value is None:
+        raise ValueError("--size goes with --workdir, of an elastic run")
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import calibration, from_run, stablehlo
 
@@ -64,7 +73,7 @@ def main(_: list[str]) -> None:
         # The library that it needs is missed before anything is measured.
         from smh_jax.shipping import onnx
     if WORKDIR.value is not None:
-        artifact = from_run.read_artifact(WORKDIR.value)
+        artifact = from_run.read_artifact(WORKDIR.value, SIZE.value)
     else:
         artifact = artifacts.load(ARTIFACT.value)
     # An impossible precision is reported before anything is measured.

@@ -6,12 +6,20 @@ from smh_jax.config.schema import (
     Config,
     DataConfig,
     DistillationConfig,
+    ElasticConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
     PullConfig,
 )
 
-__all__ = ["Config", "DataConfig", "DistillationConfig", "MethodConfig", "ModelConfig"]
-__all__ += ["OptimizerConfig", "PullConfig", "changes_on_resume", "differences", "from_config_dict"]
+__all__ = ["Config", "DataConfig", "DistillationConfig", "ElasticConfig", "MethodConfig"]
+__all__ += [
+    "ModelConfig",
+    "OptimizerConfig",
+    "PullConfig",
+    "changes_on_resume",
+    "differences",
+    "from_config_dict",
+]
 __all__ += ["to_config_dict", "to_json_dict"]
