@@ -15,7 +15,7 @@ from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping import from_run
-from smh_jax.training import elastic, forward, losses, optim, parallel, trained
+from smh_jax.training import elastic, forward, losses, optim, parallel, run_figures, trained
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.step import init_state, train_step
@@ -275,10 +275,39 @@ def test_an_exported_size_is_as_good_as_the_run_said(run, tmp_path):
     assert len(set(sizes)) == 3
 
 
+@pytest.mark.slow
+def test_several_devices_take_the_step_of_as_many_microbatches(run_python, tmp_path):
+    code = (
+        "import jax, numpy as np\n"
+        "from tests import test_elastic as test\n"
+        "method = test.method_of()\n"
+        "states = [test.stepped(method, **how)[1] for how in (\n"
+        "    {'devices': 2}, {'accumulate_steps': 2}, {'devices': 2, 'accumulate_steps': 2})]\n"
+        "flat = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(s)]) for s in states]\n"
+        f"np.save({str(tmp_path / 'states.npy')!r}, flat)\n"
+    )
+    run_python("-c", code, devices=2)
+    devices, microbatches, more = np.load(tmp_path / "states.npy")
+    np.testing.assert_allclose(devices, microbatches, 1e-3, 1e-4)
+    assert np.abs(devices - more).max() > 1e-2
+
+
+def test_a_picture_of_every_size(run):
+    _, workdir, result = run
+    (panel,) = run_figures.pictures_of(epath.Path(workdir))["sizes"]
+    points = [(point.x, point.y / 100) for point in panel.series[0].points]
+    assert points == [
+        (of["num_variables"], pytest.approx(of["accuracy"])) for of in result["sizes"]
+    ]
+
+
 def test_a_size_that_was_not_trained(run):
     _, workdir, _ = run
     with pytest.raises(ValueError, match=r"size=0.5 is none of those that were trained: 900, "):
         from_run.read_artifact(workdir, 0.5)
+    for size in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(ValueError, match="must be a whole number of variables, or a share"):
+            from_run.read_artifact(workdir, size)
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(run, tmp_path):

@@ -276,7 +276,7 @@ class ElasticConfig:
 
     def __post_init__(self) -> None:
         for size in self.sizes:
-            if not size > 0 or (size >= 1 and size != int(size)):
+            if not size > 0 or (size >= 1 and size % 1):
                 raise ValueError(
                     f"elastic.sizes={self.sizes}: {size:g} must be a whole number of variables, "
                     "or a share of all weights below 1"

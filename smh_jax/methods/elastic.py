@@ -168,7 +168,7 @@ def target_of(size: float, manifest: Manifest) -> int:
     Raises:
         ValueError: for one that is not above 0, or above 1 and not whole.
     """
-    if not size > 0 or (size >= 1 and size != int(size)):
+    if not size > 0 or (size >= 1 and size % 1):
         raise ValueError(
             f"size={size:g} must be a whole number of variables, or a share of all weights below 1"
         )
