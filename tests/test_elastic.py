@@ -1,5 +1,6 @@
 """One run that trains several sizes of a model at once."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -347,3 +348,106 @@ def test_what_an_elastic_run_does_not_do(digits_dir, tmp_path):
     with pytest.raises(ValueError, match=r"1900 must be below method\.target_size=1900"):
         train_and_evaluate(digits_config(digits_dir, elastic__sizes=(1900,)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def files(run, tmp_path_factory):
+    """The sizes of a run, and files of all of them at some precisions."""
+    folder, by_size = tmp_path_factory.mktemp("files"), from_run.read_sizes(run[1])
+    for precision in ("float32", "int8", "coded:0.25"):
+        artifacts.save_sizes(folder / precision, by_size, precision=precision)
+    return by_size, folder
+
+
+def assert_equal_models(one, other):
+    assert one.method == other.method
+    for a, b in ((one.stored, other.stored), (one.model_state, other.model_state)):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "coded:0.25"])
+def test_the_beginning_of_a_file_is_the_file_of_smaller_sizes(files, precision, tmp_path):
+    by_size, folder = files
+    data, ends = (folder / precision).read_bytes(), artifacts.ends(folder / precision)
+    assert list(ends) == list(by_size)
+    assert list(ends.values())[-1] == len(data)
+    before = None
+    for size, end in ends.items():
+        loaded = artifacts.load(folder / precision, size=size)
+        beginning = tmp_path / "beginning"
+        beginning.write_bytes(data[:end])
+        assert_equal_models(artifacts.load(beginning), loaded)
+        assert_equal_models(artifacts.load(folder / precision, max_bytes=end), loaded)
+        # A download that stopped on the way to the next size, and one that lacks a byte of this.
+        beginning.write_bytes(data[: end + 100])
+        assert_equal_models(artifacts.load(beginning), loaded)
+        beginning.write_bytes(data[: end - 1])
+        with pytest.raises(ValueError, match="is not a model that can be loaded: it is cut off"):
+            artifacts.load(beginning, size=size)
+        if before is None:
+            with pytest.raises(ValueError, match=f"the smallest size has {end} bytes"):
+                artifacts.load(folder / precision, max_bytes=end - 1)
+        else:
+            assert_equal_models(artifacts.load(beginning), before)
+            assert loaded.method.num_hash_pairs > before.method.num_hash_pairs
+        exported = by_size[size]
+        assert loaded.provenance["test_accuracy"] == exported.provenance["test_accuracy"]
+        if precision == "float32":
+            assert_equal_models(loaded, exported)
+        else:
+            for key in "uv":
+                wanted, pool = exported.stored["pools"][key], loaded.stored["pools"][key]
+                error = np.std(pool - wanted) / np.std(wanted)
+                assert 0 < error < {"int8": 0.01, "coded:0.25": 0.1}[precision]
+        before = loaded
+
+
+def test_a_size_of_a_file_is_written_alone(files, tmp_path):
+    by_size, folder = files
+    artifacts.save(tmp_path / "alone.smh", artifacts.load(folder / "float32", size=900))
+    assert (tmp_path / "alone.smh").read_bytes() == artifacts.encode(by_size[900])
+    with pytest.raises(ValueError, match="size=900: it holds one size"):
+        artifacts.load(tmp_path / "alone.smh", size=900)
+    there = (tmp_path / "alone.smh").stat().st_size
+    artifacts.load(tmp_path / "alone.smh", max_bytes=there)
+    with pytest.raises(ValueError, match=f"it holds one size, of {there} bytes"):
+        artifacts.load(tmp_path / "alone.smh", max_bytes=there - 1)
+
+
+def test_files_of_sizes_that_are_not_there_or_damaged(files, tmp_path):
+    by_size, folder = files
+    sizes = ", ".join(map(str, by_size))
+    with pytest.raises(ValueError, match=f"size=1000 is none of those in it: {sizes}"):
+        artifacts.load(folder / "int8", size=1000)
+    data, (first, *_) = (folder / "int8").read_bytes(), artifacts.ends(folder / "int8").values()
+    for place, message in ((30, "its header"), (first - 9, "damaged"), (first + 900, "damaged")):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"is not a model that can be loaded: .*{message}"):
+            artifacts.load(tmp_path / "damaged")
+    (tmp_path / "damaged").write_bytes(data[:20])
+    with pytest.raises(ValueError, match="its header is cut off or damaged"):
+        artifacts.load(tmp_path / "damaged")
+    with pytest.raises(ValueError, match="is not of more hash pairs than the size before it"):
+        artifacts.save_sizes(tmp_path / "new", dict(reversed(by_size.items())))
+    smallest, *_, largest = by_size.values()
+    changed = jax.tree.map(lambda x: x + 1e-3, largest.stored)
+    others = {900: smallest, 1900: dataclasses.replace(largest, stored=changed)}
+    with pytest.raises(ValueError, match="is not the beginning of"):
+        artifacts.save_sizes(tmp_path / "new", others)
+    with pytest.raises(ValueError, match="exists; choose another name"):
+        artifacts.save_sizes(folder / "int8", by_size)
+
+
+def test_the_commands_know_sizes(run, files, run_python, tmp_path):
+    _, workdir, result = run
+    output = tmp_path / "sizes.smh"
+    said = run_python(
+        *("-m", "smh_jax.export", f"--workdir={workdir}", "--all_sizes", f"--output={output}")
+    ).stdout
+    accuracies = [line.split()[-1] for line in said.splitlines()[1:]]
+    assert accuracies == [f"{of['accuracy']:.2%}" for of in result["sizes"]]
+    assert output.read_bytes()[:12] == (files[1] / "float32").read_bytes()[:12]
+    said = run_python("-m", "smh_jax.predict", str(output), "--eval", "--size=900").stdout
+    assert f"accuracy {result['sizes'][0]['accuracy']:.2%}, loss " in said

@@ -12,7 +12,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from smh_jax.manifest import Manifest, Params
+from smh_jax.manifest import Params
 from smh_jax.methods.around import Around
 from smh_jax.methods.base import Variables
 from smh_jax.methods.smh import SMH
@@ -54,20 +54,12 @@ class Elastic(Around):
     def changed(self, variables: Variables) -> Variables:
         """With this size's scales, and pools of which all further hash pairs are 0.
 
-        What is left is multiplied by (M / m)^(1/4), in both pools: entries of the product have the
-        standard deviation of M hash pairs with m of them (paper, section 3.3).
+        What is left is multiplied by `factor`, in both pools.
         """
+        largest = self.inner.num_hash_pairs
         pairs = jnp.asarray(self.num_hash_pairs)[self.index]
-        factor = (self.inner.num_hash_pairs / pairs) ** 0.25
-        kept = jnp.where(jnp.arange(self.inner.num_hash_pairs) < pairs, factor, 0.0)
-        u, v = variables["pools"]["u"], variables["pools"]["v"]
-        changed = {
-            **variables,
-            "pools": {
-                "u": u * kept.reshape((1,) * (u.ndim - 1) + (-1,)),
-                "v": v * kept.reshape((1,) * (v.ndim - 2) + (-1, 1)),
-            },
-        }
+        kept = jnp.where(jnp.arange(largest) < pairs, factor(pairs, largest), 0.0)
+        changed = {**variables, "pools": multiplied(variables["pools"], kept)}
         if "scales" in variables:
             changed["scales"] = variables["scales"][self.index]
         return changed
@@ -75,11 +67,7 @@ class Elastic(Around):
     def cut(self, index: int, variables: Variables) -> tuple[SMH, Variables]:
         """SMH of one size alone, and its variables: its hash pairs, multiplied as in `changed`."""
         method, pools = self.methods[index], self.at_size(index).changed(variables)["pools"]
-        pairs = method.num_hash_pairs
-        alone = {
-            **variables,
-            "pools": {"u": pools["u"][..., :pairs], "v": pools["v"][..., :pairs, :]},
-        }
+        alone = {**variables, "pools": pairs_of(pools, 0, method.num_hash_pairs)}
         if "scales" in variables:
             alone["scales"] = variables["scales"][index]
         return method, alone
@@ -90,7 +78,7 @@ class Elastic(Around):
         Raises:
             ValueError: for one that is not trained; the message names those that are.
         """
-        target = target_of(size, self.manifest)
+        target = target_of(size, self.manifest.num_weights)
         if target not in self.sizes:
             raise ValueError(
                 f"size={size:g} is none of those that were trained: "
@@ -138,7 +126,7 @@ def elastic(largest: SMH, sizes: Sequence[float]) -> Elastic:
             "matrix in common, a square one"
         )
     manifest, target_size = largest.manifest, largest.target_size
-    targets = tuple(sorted(target_of(size, manifest) for size in sizes))
+    targets = tuple(sorted(target_of(size, manifest.num_weights) for size in sizes))
     if targets[-1] >= target_size:
         raise ValueError(
             f"elastic.sizes={tuple(sizes)}: {targets[-1]} must be below "
@@ -162,8 +150,30 @@ def elastic(largest: SMH, sizes: Sequence[float]) -> Elastic:
     return method
 
 
-def target_of(size: float, manifest: Manifest) -> int:
-    """The target size that a size of `elastic` or of a command stands for; not all are possible.
+def factor(num_pairs: int | jax.Array, largest: int) -> jax.Array:
+    """`(M / m)^(1/4)` of the first m of M hash pairs, by which both pools are multiplied.
+
+    Entries of their product have the standard deviation of M pairs then (paper, section 3.3).
+    """
+    return (largest / jnp.asarray(num_pairs)) ** 0.25
+
+
+def pairs_of(pools: Variables, first: int, end: int) -> Variables:
+    """The hash pairs `first` to `end - 1` of pools `u` [..., n, M] and `v` [..., M, n]."""
+    return {"u": pools["u"][..., first:end], "v": pools["v"][..., first:end, :]}
+
+
+def multiplied(pools: Variables, factors: jax.Array) -> Variables:
+    """Pools `u` [..., n, M] and `v` [..., M, n] with a factor [M] for each hash pair, in both."""
+    u, v = pools["u"], pools["v"]
+    return {
+        "u": u * factors.reshape((1,) * (u.ndim - 1) + (-1,)),
+        "v": v * factors.reshape((1,) * (v.ndim - 2) + (-1, 1)),
+    }
+
+
+def target_of(size: float, num_weights: int) -> int:
+    """The target size that a size stands for: itself, or below 1 that share of all weights.
 
     Raises:
         ValueError: for one that is not above 0, or above 1 and not whole.
@@ -172,4 +182,4 @@ def target_of(size: float, manifest: Manifest) -> int:
         raise ValueError(
             f"size={size:g} must be a whole number of variables, or a share of all weights below 1"
         )
-    return int(size) if size >= 1 else round(size * manifest.num_weights)
+    return int(size) if size >= 1 else round(size * num_weights)

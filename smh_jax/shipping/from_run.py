@@ -59,6 +59,14 @@ def read_artifact(workdir: str | os.PathLike[str], size: float | None = None) ->
     )
 
 
+def read_sizes(workdir: str | os.PathLike[str]) -> dict[int, Artifact]:
+    """The artifacts of all sizes of an elastic run, by size, rising; for errors see above."""
+    sizes = trained.read_run(workdir).sizes
+    if not sizes:
+        raise ValueError(f"{workdir} is of one size, not elastic (elastic.sizes)")
+    return {size: read_artifact(workdir, size) for size in sizes}
+
+
 def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:
     """The artifact with its accuracy on the evaluation split of a dataset."""
     measured = evaluation.evaluate_variables(
