@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import shutil
 
@@ -12,7 +13,7 @@ import optax
 import pytest
 from etils import epath
 
-from smh_jax import Manifest, methods
+from smh_jax import Manifest, inspect, methods
 from smh_jax.config import OptimizerConfig
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping import from_run
@@ -302,6 +303,13 @@ def test_a_picture_of_every_size(run):
     ]
 
 
+def test_inspect_shows_the_sizes(run):
+    described = inspect.describe_run(trained.read_run(run[1]))
+    pairs = trained.read_run(run[1]).method.num_hash_pairs
+    assert f"size 900: {pairs[0]} hash pairs\n" in described
+    assert f"size 1,900: {pairs[-1]} hash pairs\n" in described
+
+
 def test_a_size_that_was_not_trained(run):
     _, workdir, _ = run
     with pytest.raises(ValueError, match=r"size=0.5 is none of those that were trained: 900, "):
@@ -429,6 +437,11 @@ def test_files_of_sizes_that_are_not_there_or_damaged(files, tmp_path):
     (tmp_path / "damaged").write_bytes(data[:20])
     with pytest.raises(ValueError, match="its header is cut off or damaged"):
         artifacts.load(tmp_path / "damaged")
+    for header in (b"[]", b'{"sizes":[{}]}', b'{"sizes":[{"bytes":"9"}]}', b"[" * 100_000, b"{"):
+        start = len(header).to_bytes(4, "little") + hashlib.sha256(header).digest() + header
+        (tmp_path / "damaged").write_bytes(data[:12] + start)
+        with pytest.raises(ValueError, match="is not a model that can be loaded"):
+            artifacts.load(tmp_path / "damaged")
     with pytest.raises(ValueError, match="is not of more hash pairs than the size before it"):
         artifacts.save_sizes(tmp_path / "new", dict(reversed(by_size.items())))
     smallest, *_, largest = by_size.values()

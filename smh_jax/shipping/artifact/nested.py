@@ -93,8 +93,12 @@ def read(stream: BinaryIO, size: float | None, max_bytes: int | None) -> Artifac
     """The model of one size, of a stream that stands behind the magic; see `reading.load`."""
     try:
         return _read(stream, size, max_bytes)
-    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
-        raise ValueError(f"its header does not fit: {type(error).__name__}: {error}") from error
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        # A hostile header can raise any error.
+        text = f"{type(error).__name__}: {error!s:.500}"
+        raise ValueError(f"its header does not fit: {text}") from error
 
 
 def _read(stream: BinaryIO, size: float | None, max_bytes: int | None) -> Artifact:
