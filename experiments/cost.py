@@ -91,6 +91,8 @@ def estimate(job: Job) -> Cost:
     options = tuple(sorted(config.model.options.items()))
     example = task.example(info)
     seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, example)
+    # An elastic step trains several sizes.
+    seconds *= min(2 + config.elastic.drawn, 1 + len(config.elastic.sizes))
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
     steps = max(1, round(examples / config.data.batch_size))
     device = "TPU v3 chip" if on_tpu else "CPU core"

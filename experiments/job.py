@@ -125,7 +125,8 @@ def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] |
     They are in the workdir of all experiments; `seeds` replaces those of every row.
     """
     folder = workdir / experiment.folder
-    asked = [(row, row.seeds if seeds is None else seeds) for row in experiment.rows]
+    trained = (row for row in experiment.rows if not row.size_of)
+    asked = [(row, row.seeds if seeds is None else seeds) for row in trained]
     all_jobs = [Job(row, seed, folder) for row, row_seeds in asked for seed in row_seeds]
     return sorted(all_jobs, key=lambda job: job.seed)
 

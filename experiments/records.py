@@ -85,7 +85,11 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
         try:
             result = job.result()
             if result is not None:
-                runs[job.row].append(_run(job, result, f"runs/{experiment.folder}"))
+                run = _run(job, result, f"runs/{experiment.folder}")
+                runs[job.row].append(run)
+                for row in experiment.rows:
+                    if row.size_of == job.row.name:
+                        runs[row].append(run | _of_size(result, row.elastic_size))
         except CorruptResultError as error:
             logging.warning("left out: %s", error)
     return tuple(Record(row, tuple(results)) for row, results in runs.items())
@@ -113,6 +117,13 @@ def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
         accuracy = run["exports"]["float32"]["accuracy"]
         run |= {"seed": job.seed, "test_accuracy": accuracy, "steps": 0, "train_seconds": 0.0}
     return run | {"command": shlex.join(job.row.command(job.seed, folder))}
+
+
+def _of_size(result: dict[str, Any], elastic_size: int) -> dict[str, Any]:
+    """What a size of an elastic run has in place of the whole run's; it took no time of its own."""
+    (of_size,) = (size for size in result["sizes"] if size["size"] == elastic_size)
+    measured = {f"test_{name}": of_size[name] for name in ("accuracy", "loss")}
+    return measured | {"num_variables": of_size["num_variables"], "train_seconds": 0.0}
 
 
 def _exports(workdir: pathlib.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -54,6 +54,9 @@ class Row:
         tpu_slice: on which it runs in place of one machine.
         convert_from: name of a row whose trained model is converted to this row's method, in
             place of training; the result is a run at step 0.
+        size_of: name of a row whose elastic run this row is a size of, in place of training; its
+            runs are what that run's say of the size `elastic_size`.
+        elastic_size: as the run's result names it.
         precisions: of the pools, at which the trained model is exported and measured, too.
     """
 
@@ -68,12 +71,15 @@ class Row:
     resources: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"CPU": 1.0})
     tpu_slice: TpuSlice | None = None
     convert_from: str = ""
+    size_of: str = ""
+    elastic_size: int = 0
     precisions: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the rows whose runs must be complete before this one begins."""
-        return tuple(filter(None, (self.convert_from, *map(_row_of, self.overrides.values()))))
+        others = map(_row_of, self.overrides.values())
+        return tuple(filter(None, (self.convert_from, self.size_of, *others)))
 
     def read_config(self, seed: int, folder: str = "runs") -> Config:
         """The configuration of a run in the folder of the scale, read as the command reads it.

@@ -1,6 +1,8 @@
 """Makes one file of a trained run, and shows what each precision of its pools costs.
 
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
+python -m smh_jax.export --workdir=runs/elastic --size=0.1 --output=tenth.smh
+python -m smh_jax.export --workdir=runs/elastic --all_sizes --output=sizes.smh
 python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
 python -m smh_jax.export --artifact=model.smh --precision=int4 --calibrate=synthetic --output=4.smh
 """
@@ -19,6 +21,15 @@ SOURCES = ("synthetic", "data")
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the trained run.")
 ARTIFACT = flags.DEFINE_string("artifact", None, "An exported model, in place of a run.")
+SIZE = flags.DEFINE_float(
+    "size",
+    None,
+    "Of an elastic run, or a file of several sizes: which one, as a number of variables or a share "
+    "of all weights; the largest by default.",
+)
+ALL_SIZES = flags.DEFINE_bool(
+    "all_sizes", False, "Write all sizes of an elastic run into one file, the smallest first."
+)
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
 PRECISION = flags.DEFINE_string(
     "precision", None, f"Of the pools: {', '.join(PRECISIONS)} or coded:STEP."
@@ -51,6 +62,9 @@ def main(_: list[str]) -> None:
         raise ValueError("give either --workdir=... or --artifact=...")
     if FORM.present and STABLEHLO.value is None and ONNX.value is None:
         raise ValueError("--form goes with --onnx or --stablehlo")
+    if ALL_SIZES.value:
+        _export_sizes()
+        return
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import calibration, from_run, stablehlo
 
@@ -66,9 +80,9 @@ def main(_: list[str]) -> None:
         # The library that it needs is missed before anything is measured.
         from smh_jax.shipping import onnx
     if WORKDIR.value is not None:
-        artifact = from_run.read_artifact(WORKDIR.value)
+        artifact = from_run.read_artifact(WORKDIR.value, SIZE.value)
     else:
-        artifact = artifacts.load(ARTIFACT.value)
+        artifact = artifacts.load(ARTIFACT.value, size=SIZE.value)
     # An impossible precision is reported before anything is measured.
     precision = from_run.precision_for(artifact, PRECISION.value, COMPRESS.value)
     is_calibrated = CALIBRATE.value != "none"
@@ -94,6 +108,34 @@ def main(_: list[str]) -> None:
     dense = f"{4 * artifact.method.manifest.num_weights:,} as plain float32 weights"
     for path in files:
         print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes ({dense})")
+
+
+def _export_sizes() -> None:
+    """Writes the file of all sizes, and says how good each is as it was written."""
+    others = (ARTIFACT, SIZE, STABLEHLO, ONNX)
+    if any(flag.value is not None for flag in others) or COMPRESS.value or OUTPUT.value is None:
+        raise ValueError("--all_sizes goes with --workdir, --output and --precision alone")
+    if CALIBRATE.value != "none":
+        raise ValueError("--all_sizes goes without --calibrate")
+    from smh_jax.shipping import artifact as artifacts
+    from smh_jax.shipping import from_run
+
+    by_size = from_run.read_sizes(WORKDIR.value)
+    artifacts.save_sizes(
+        OUTPUT.value,
+        by_size,
+        precision=PRECISION.value or "float32",
+        overwrite=OVERWRITE.value,
+    )
+    row = "{:>10} {:>14} {:>14}".format
+    print(row("size", "bytes", "test accuracy"), flush=True)
+    for size, end in artifacts.ends(OUTPUT.value).items():
+        accuracy = "-"
+        if EVALUATE.value:
+            artifact = artifacts.load(OUTPUT.value, size=size)
+            dataset = from_run.dataset_of(artifact, DATA_DIR.value)
+            accuracy = f"{from_run.with_accuracy(artifact, dataset).accuracy['accuracy']:.2%}"
+        print(row(f"{size:,}", f"{end:,}", accuracy), flush=True)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,19 @@ def describe_run(run: "Run", largest: int | None = None) -> str:
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
         f"file: about {run.expected_bytes(precision):,} bytes at precision {precision}",
+        *_sizes(run),
         largest=largest,
     )
+
+
+def _sizes(run: "Run") -> list[str]:
+    """A line for each size of an elastic run."""
+    if not run.sizes:
+        return []
+    return [
+        f"size {size:,}: {pairs:,} hash pairs"
+        for size, pairs in zip(run.sizes, run.method.num_hash_pairs, strict=True)
+    ]
 
 
 def describe_model(

@@ -3,6 +3,7 @@
 Writes, into the run's folder or `--output`:
 
 curves    loss, accuracy and learning rate by step
+sizes     of an elastic run, accuracy against variables
 scales    each layer's learned scale and its start
 matrix    the matrix into which all weights are tiled, with its layers outlined
 spectra   singular values of the generated layers, and of that matrix

@@ -12,7 +12,7 @@ from smh_jax import Manifest, methods
 from smh_jax.config import OptimizerConfig
 from smh_jax.methods.rounding import round_to
 from smh_jax.shipping import from_run
-from smh_jax.training import distillation, evaluation, optim, parallel, trained
+from smh_jax.training import distillation, evaluation, losses, optim, parallel, trained
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.run import Run
 from smh_jax.training.step import init_state, train_step
@@ -32,9 +32,9 @@ def test_divergence_against_float64():
 
     p, q = probabilities(teacher), probabilities(logits)
     expected = temperature**2 * np.sum(p * np.log(p / q), axis=-1)
-    found = distillation.softened_divergence(jnp.float32(logits), jnp.float32(teacher), temperature)
+    found = losses.softened_divergence(jnp.float32(logits), jnp.float32(teacher), temperature)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    same = distillation.softened_divergence(jnp.float32(logits), jnp.float32(logits), temperature)
+    same = losses.softened_divergence(jnp.float32(logits), jnp.float32(logits), temperature)
     np.testing.assert_allclose(same, 0, atol=1e-5)
 
 

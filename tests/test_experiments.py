@@ -831,3 +831,47 @@ def check_sizes(experiment: Experiment) -> None:
             assert size == pytest.approx(row.paper.size, rel=ROUNDED.get(row.name, 0.01)), row.name
             checked += 1
     assert checked or not any(row.paper and row.paper.size for row in experiment.rows)
+
+
+def test_an_elastic_run_is_a_row_for_each_of_its_sizes(tmp_path):
+    """With one folder and one training; what the run says of a size is the row's."""
+    experiment = catalogue.load("elastic", "reduced")
+    all_jobs = jobs(experiment, tmp_path, (0, 1))
+    sizes = {row.name: row for row in experiment.rows if row.size_of}
+    assert {job.row.name for job in all_jobs} == {row.name for row in experiment.rows} - set(sizes)
+    for job in all_jobs:
+        trained, method = job.config.elastic.sizes, job.config.method
+        changes = {"num_variables": method.target_size - 7}
+        if trained:
+            every = (*map(int, trained), method.target_size)
+            changes["sizes"] = [
+                {"size": s, "num_variables": s - 7, "accuracy": s / 2e5 + job.seed / 100, "loss": 2}
+                for s in every
+            ]
+        finish(job, **changes)
+    collected = records.collect(experiment, tmp_path)
+    for record in collected:
+        row = record.row
+        assert len(record.runs) == 2
+        if row.size_of:
+            wanted = [100 * (row.elastic_size / 2e5 + seed / 100) for seed in (0, 1)]
+            assert list(record.accuracies.values()) == pytest.approx(wanted)
+            assert record.size == row.elastic_size - 7
+            assert record.runs[0]["train_seconds"] == 0
+            assert f"/{row.size_of}/seed0" in record.runs[0]["command"]
+    page = render.page(experiment, collected)
+    assert f"Training took {7 * len(all_jobs) / 3600:.1f} hours" in page
+    assert page.count("**yes**") + page.count("**no**") == len(experiment.claims) == 24
+    curves = [panels.panel(experiment, view, collected) for view in experiment.views[:2]]
+    assert [len(panel.series) for panel in curves] == [4, 4]
+    assert all(len(series.points) == 5 for panel in curves for series in panel.series)
+    with pytest.raises(ValueError, match="row 'b' needs 'a', which is no row"):
+        an_experiment(a_row(name="b", size_of="a"))
+
+
+def test_an_elastic_run_is_estimated_at_the_sizes_that_a_step_trains():
+    experiment = catalogue.load("elastic", "reduced")
+    at = {job.row.name: job for job in jobs(experiment, pathlib.Path(), (0,))}
+    alone, run = (cost.estimate(at[name]) for name in ("resnet8-smh-2250", "elastic-resnet8-3"))
+    hours = [estimate.device_hours - estimate.start_up_hours for estimate in (alone, run)]
+    assert hours[1] == pytest.approx(3 * hours[0])

@@ -6,13 +6,14 @@ from smh_jax.config.schema import (
     Config,
     DataConfig,
     DistillationConfig,
+    ElasticConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
     PullConfig,
 )
 
-__all__ = ["Config", "DataConfig", "DistillationConfig", "MethodConfig", "ModelConfig"]
-__all__ += ["OptimizerConfig", "PullConfig", "changes_on_resume", "differences", "from_config_dict"]
-__all__ += ["what_follows_from_epochs"]
+__all__ = ["Config", "DataConfig", "DistillationConfig", "ElasticConfig", "MethodConfig"]
+__all__ += ["ModelConfig", "OptimizerConfig", "PullConfig", "changes_on_resume", "differences"]
+__all__ += ["from_config_dict", "what_follows_from_epochs"]
 __all__ += ["to_config_dict", "to_json_dict"]

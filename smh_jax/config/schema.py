@@ -262,6 +262,30 @@ class PullConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ElasticConfig:
+    """One run that trains several sizes of a model at once; `training/elastic.py`.
+
+    Attributes:
+        sizes: the smaller ones, as target sizes or, below 1, as shares of all weights. The largest
+            is `method.target_size`. () trains that alone.
+        drawn: how many of the sizes between the smallest and the largest are trained in each step,
+            besides these two; all, if it is more than there are.
+    """
+
+    sizes: tuple[float, ...] = ()
+    drawn: int = 1
+
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            if not size > 0 or (size >= 1 and size % 1):
+                raise ValueError(
+                    f"elastic.sizes={self.sizes}: {size:g} must be a whole number of variables, "
+                    "or a share of all weights below 1"
+                )
+        _at_least("elastic.drawn", self.drawn, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class ParallelConfig:
     """How a step runs on many devices.
 
@@ -283,7 +307,7 @@ class Config:
     Attributes:
         task: what is learned: 'image_classification' or 'next_token' (of texts).
         model, method, data, optimizer: see there.
-        distillation, pull, parallel: see there.
+        distillation, pull, elastic, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
             whose variables and batch statistics are the first ones; None draws them.
         frozen_from: folder of a trained run of the same model, whose weights are frozen: what the
@@ -314,6 +338,7 @@ class Config:
     optimizer: OptimizerConfig
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     pull: PullConfig = dataclasses.field(default_factory=PullConfig)
+    elastic: ElasticConfig = dataclasses.field(default_factory=ElasticConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
     task: str = "image_classification"
     init_from: str | None = None
@@ -356,6 +381,25 @@ class Config:
             )
         if not 0 <= self.pruning < 1:
             raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")
+        if self.elastic.sizes:
+            self._check_elastic()
         _at_least("seed", self.seed, 0)
         # JAX makes the same key of a seed and of its low 32 bits.
         _at_most("seed", self.seed, 2**32 - 1)
+
+    def _check_elastic(self) -> None:
+        """Raises ValueError for what an elastic run does not do."""
+        sizes = f"elastic.sizes={self.elastic.sizes}"
+        if self.method.name != "smh":
+            raise ValueError(f"method.name={self.method.name!r} must be 'smh' with {sizes}")
+        # Rounding and pruning are of whole pools, and those of a smaller size are other pools.
+        without = {
+            "method.target_bytes": (self.method.target_bytes, None),
+            "pool_precision": (self.pool_precision, "float32"),
+            "pruning": (self.pruning, 0.0),
+            "init_from": (self.init_from, None),
+            "frozen_from": (self.frozen_from, None),
+        }
+        for field, (value, default) in without.items():
+            if value != default:
+                raise ValueError(f"{field}={value!r} must be {default!r} with {sizes}")

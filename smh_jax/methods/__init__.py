@@ -9,6 +9,7 @@ from smh_jax.methods.around import innermost
 from smh_jax.methods.base import GROUPS, Method, Variables, default_options, names, of_name
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
+from smh_jax.methods.elastic import Elastic, elastic
 from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.multi_hash import MultiHash
 from smh_jax.methods.pruned import Pruned, pruned
@@ -25,9 +26,9 @@ _RETIRED = {
 }  # fmt: skip
 
 __all__ = [
-    "GROUPS", "SMH", "Combined", "Dense", "LowRank", "Method", "MultiHash", "Pruned", "Rounded",
-    "TensorRing", "TensorTrain", "Tucker", "Variables", "all_options", "create", "default_options",
-    "innermost", "names", "pruned", "rounded",
+    "GROUPS", "SMH", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash", "Pruned",
+    "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "all_options", "create",
+    "default_options", "elastic", "innermost", "names", "pruned", "rounded",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from smh_jax.config import Config, MethodConfig, PullConfig
+from smh_jax.config import Config, ElasticConfig, MethodConfig, PullConfig
 from smh_jax.config.buckets import check_reachable
 from smh_jax.config.files import write_json
 from smh_jax.manifest import Params
@@ -74,7 +74,12 @@ def of_run(workdir: str | os.PathLike[str], method: MethodConfig | None = None) 
             )
     # Frozen weights, and what was added to them, are one from here on.
     config = dataclasses.replace(
-        source.config, method=method, init_from=None, frozen_from=None, pull=PullConfig()
+        source.config,
+        method=method,
+        init_from=None,
+        frozen_from=None,
+        pull=PullConfig(),
+        elastic=ElasticConfig(),
     )
     run = Run.from_config(config, num_devices=1)
     variables = None
@@ -101,6 +106,10 @@ def of_params(path: str, config: Config) -> Conversion:
     Raises:
         ValueError: if the file cannot be read, or is of another model.
     """
+    if config.elastic.sizes:
+        raise ValueError(
+            f"elastic.sizes={config.elastic.sizes} must be () here: weights are fitted by one size"
+        )
     run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
     if pretrained.is_foreign(path):
         collections = pretrained.load(

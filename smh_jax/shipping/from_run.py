@@ -17,19 +17,30 @@ from smh_jax.training import byte_budget, evaluation, trained
 from smh_jax.training.workdir import Workdir
 
 
-def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
+def read_artifact(workdir: str | os.PathLike[str], size: float | None = None) -> Artifact:
     """The latest state of a run as an artifact; the averages of a run that keeps them.
 
     Its pools are those that were trained, pruned if the run prunes them, but not rounded:
     `Artifact.at` rounds them.
-    Raises ValueError if there is no trained run.
+
+    Args:
+        workdir: of the run.
+        size: of an elastic run, as a number of variables or a share of all weights; None for the
+            largest.
+
+    Raises:
+        ValueError: if there is no trained run, or none of this size.
     """
-    source = trained.read(workdir)
+    source = trained.read(workdir, size)
     config, dataset, model = source.config, source.run.dataset, source.config.model
     result = Workdir(workdir).result() or {}
     if result.get("steps") != source.step:
         logging.warning("the run is not complete: this is its step %d", source.step)
         result = {}
+    accuracy = result.get("test_accuracy")
+    if size is not None and result:
+        accuracies = {of["num_variables"]: of["accuracy"] for of in result["sizes"]}
+        accuracy = accuracies[source.run.method.num_variables]
     return Artifact(
         method=methods.innermost(source.run.method),
         stored=jax.jit(source.run.method.exported)(source.variables),
@@ -45,12 +56,20 @@ def read_artifact(workdir: str | os.PathLike[str]) -> Artifact:
         provenance={
             "config": to_json_dict(config),
             "steps": source.step,
-            "test_accuracy": result.get("test_accuracy"),
+            "test_accuracy": accuracy,
             "command": result.get("command"),
             "versions": result.get("versions") or {"smh_jax": smh_jax.__version__},
             "exported_by": shlex.join(["python", *sys.orig_argv[1:]]),
         },
     )
+
+
+def read_sizes(workdir: str | os.PathLike[str]) -> dict[int, Artifact]:
+    """The artifacts of all sizes of an elastic run, by size, rising; for errors see above."""
+    sizes = trained.read_run(workdir).sizes
+    if not sizes:
+        raise ValueError(f"{workdir} is of one size, not elastic (elastic.sizes)")
+    return {size: read_artifact(workdir, size) for size in sizes}
 
 
 def with_accuracy(artifact: Artifact, config: DataConfig) -> Artifact:

@@ -6,11 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import optax
 
 from smh_jax.config import DistillationConfig
-from smh_jax.training import adapted, forward, trained
+from smh_jax.training import adapted, forward, losses, trained
 from smh_jax.training.run import Run
 
 
@@ -41,18 +39,10 @@ class Distillation:
         """
         state = {name: teacher[name] for name in teacher if name != "params"}
         target = forward.logits_of_params(self.model, teacher["params"], state, inputs)
-        divergence = softened_divergence(logits, jax.lax.stop_gradient(target), self.temperature)
+        divergence = losses.softened_divergence(
+            logits, jax.lax.stop_gradient(target), self.temperature
+        )
         return (1 - self.weight) * loss + self.weight * divergence
-
-
-def softened_divergence(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """`T^2 KL(teacher / T || student / T)` [...] in nats, of logits [..., classes].
-
-    The factor keeps the gradient's magnitude the same at every temperature (section 2.1).
-    """
-    student = jax.nn.log_softmax(logits / temperature)
-    target = jax.nn.log_softmax(teacher / temperature)
-    return jnp.square(temperature) * optax.losses.kl_divergence_with_log_targets(student, target)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,11 +3,12 @@
 import collections
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from smh_jax.config import DataConfig
 from smh_jax.methods import Method, Variables
@@ -62,6 +63,40 @@ def evaluate(
     means = metrics.mean(measured)
     counted = {"examples": sum(float(m.accuracy.count) for m in measured)}
     return means | counted | task.derived(means, dataset)
+
+
+def evaluate_sizes(
+    mapped_step: Callable[..., metrics.Evaluation],
+    replicated: Any,
+    sizes: Sequence[int],
+    backend: parallel.Backend,
+    **data: Any,
+) -> dict[str, float]:
+    """`evaluate` of every size of an elastic run, by one program; of any other run, `evaluate`.
+
+    What has no size in its name is of the largest; `accuracy_750` and `loss_750` are of the size
+    of 750 variables.
+
+    Args:
+        mapped_step: of `replicated`, a batch and, where there are sizes, the replicated index of
+            one.
+        replicated: the state that is evaluated.
+        sizes: of the run, rising; () if it is not elastic.
+        backend: that mapped the step and replicated the state.
+        **data: the other arguments of `evaluate`.
+    """
+    if not sizes:
+        return evaluate(mapped_step, replicated, backend=backend, **data)
+    of_sizes: dict[str, float] = {}
+    for index, size in enumerate(sizes):
+        which = backend.replicate(np.int32(index))
+
+        def step(state: Any, batch: Any, which: Any = which) -> metrics.Evaluation:
+            return mapped_step(state, batch, which)
+
+        measured = evaluate(step, replicated, backend=backend, **data)
+        of_sizes |= {f"{name}_{size}": measured[name] for name in ("accuracy", "loss")}
+    return of_sizes | measured
 
 
 @functools.lru_cache(maxsize=2)

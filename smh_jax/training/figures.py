@@ -1,7 +1,7 @@
 """What the pictures of a run show. Each function returns pictures as data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -47,6 +47,23 @@ def training_curves(rows: Sequence[dict[str, Any]], about: str = "") -> tuple[Pa
             caption = f"{about} {note}" if len(kinds) > 1 else about
             drawn.append(Panel(title, caption.strip(), "step", label, tuple(series)))
     return tuple(drawn)
+
+
+def accuracy_by_size(sizes: Sequence[Mapping[str, Any]], about: str = "") -> Panel:
+    """Test accuracy against variables, of every size of an elastic run.
+
+    Args:
+        sizes: as result.json has them, rising: `num_variables` and `accuracy`.
+        about: which run it is.
+    """
+    points = tuple(Point(size["num_variables"], 100 * size["accuracy"]) for size in sizes)
+    return Panel(
+        "Accuracy by size",
+        f"{about} One run, cut to each of its sizes.".strip(),
+        "variables",
+        "test accuracy (%)",
+        (Series("", points, TEST),),
+    )
 
 
 def learned_scales(

@@ -16,6 +16,7 @@ import ml_collections
 from absl import logging
 
 import smh_jax
+from smh_jax import methods
 from smh_jax.config import Config, from_config_dict
 from smh_jax.training import evaluation, metrics_file, processes, pull, rows, tasks, trained
 from smh_jax.training.checkpoint import Checkpoints
@@ -76,8 +77,9 @@ def train_and_evaluate(
             return result
         monitor = _monitor(folder, run, program, checkpoints, kept, progress)
         evaluate = functools.partial(
-            evaluation.evaluate,
+            evaluation.evaluate_sizes,
             program.eval_step,
+            sizes=run.sizes,
             split=eval_split,
             dataset=run.dataset,
             config=config.data,
@@ -293,6 +295,7 @@ def _result(
         "test_loss": measured["loss"],
         "test_examples": int(measured["examples"]),
         **derived,
+        **_of_sizes(run, measured),
         "steps": program.num_steps,
         "epochs": config.epochs,
         "train_seconds": round(stopwatch.train_seconds(), 3),
@@ -301,6 +304,23 @@ def _result(
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "versions": _versions(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
+    }
+
+
+def _of_sizes(run: Run, measured: Mapping[str, float]) -> dict[str, Any]:
+    """In the result of an elastic run: how good the model of every size is."""
+    if not isinstance(run.method, methods.Elastic):
+        return {}
+    return {
+        "sizes": [
+            {
+                "size": size,
+                "num_variables": method.num_variables,
+                "accuracy": measured[f"accuracy_{size}"],
+                "loss": measured[f"loss_{size}"],
+            }
+            for size, method in zip(run.sizes, run.method.methods, strict=True)
+        ]
     }
 
 

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy with label smoothing, and weight decay as a penalty."""
+"""The training loss: cross-entropy or divergence from a teacher, and weight decay as a penalty."""
 
 import re
 
@@ -15,6 +15,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) 
     """Per-example cross-entropy [batch] in nats, of logits [batch, classes], labels [batch]."""
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def softened_divergence(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """`T^2 KL(teacher / T || student / T)` [...] in nats, of logits [..., classes].
+
+    The factor keeps the gradient's magnitude the same at every temperature (Hinton, Vinyals and
+    Dean 2015, arXiv:1503.02531, section 2.1).
+    """
+    student = jax.nn.log_softmax(logits / temperature)
+    target = jax.nn.log_softmax(teacher / temperature)
+    return jnp.square(temperature) * optax.losses.kl_divergence_with_log_targets(student, target)
 
 
 def regularization(

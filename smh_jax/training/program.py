@@ -8,7 +8,7 @@ import jax
 import optax
 
 from smh_jax.methods import Variables
-from smh_jax.training import metrics, optim, parallel, pull
+from smh_jax.training import elastic, metrics, optim, parallel, pull
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.run import Run
 from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
@@ -26,7 +26,8 @@ class Program:
         backend: how the steps run on all devices.
         train_step: of a replicated state, whose memory it takes, a batch and, in a run with a
             teacher, the replicated collections of the teacher's model.
-        eval_step: of a replicated state and a batch with a mask.
+        eval_step: of a replicated state, a batch with a mask and, in an elastic run, the replicated
+            index of a size.
         measures: what the method says of its variables, scalars by name; None if it says nothing.
     """
 
@@ -36,7 +37,7 @@ class Program:
     init_state: Callable[[], TrainState]
     backend: parallel.Backend
     train_step: Callable[..., tuple[TrainState, metrics.Training]]
-    eval_step: Callable[[TrainState, Batch], metrics.Evaluation]
+    eval_step: Callable[..., metrics.Evaluation]
     measures: Callable[[Variables], dict[str, jax.Array]] | None
 
     @classmethod
@@ -76,13 +77,15 @@ class Program:
             seed=config.seed,
             distillation=distillation,
             num_steps=num_steps,
+            num_drawn=config.elastic.drawn,
             task=run.task,
         )
 
         backend = parallel.backend(config.parallel.backend)
 
-        def eval_state(state: TrainState, batch: Batch) -> metrics.Evaluation:
-            return eval_step(state.evaluated(), batch, model=model, method=method, task=run.task)
+        def eval_state(state: TrainState, batch: Batch, *index: jax.Array) -> metrics.Evaluation:
+            sized, evaluated = elastic.of_size(method, *state.evaluated(), *index)
+            return eval_step(evaluated, batch, model=model, method=sized, task=run.task)
 
         return cls(
             num_steps=num_steps,

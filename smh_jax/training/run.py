@@ -82,6 +82,11 @@ class Run:
         return self.task.example(self.dataset)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Target sizes of an elastic run, rising; () for any other."""
+        return self.method.sizes if isinstance(self.method, methods.Elastic) else ()
+
+    @property
     def precision(self) -> str:
         """Of the pools, for which the run is trained."""
         return byte_budget.precision_of(self.config)
@@ -122,6 +127,8 @@ def _method(
             precision,
             config.pruning,
         )
+    if config.elastic.sizes:
+        method = methods.elastic(method, config.elastic.sizes)
     # What is pruned is rounded, and not what is rounded pruned: equal magnitudes are not ranked.
     return methods.pruned(methods.rounded(method, precision, config.rate_weight), config.pruning)
 

@@ -77,6 +77,8 @@ def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
     drawn: dict[str, tuple[Picture, ...]] = {}
     if rows := read_rows(workdir / "metrics.jsonl"):
         drawn["curves"] = figures.training_curves(rows, about)
+    if sizes := (Workdir(workdir).result() or {}).get("sizes"):
+        drawn["sizes"] = (figures.accuracy_by_size(sizes, about),)
     tensors, weights = tiled(learned)
     shape, rank = matrix_of(method, sum(tensor.size for tensor in tensors))
     drawn["matrix"] = figures.tiled_matrix(tensors, weights, shape, about)

@@ -11,9 +11,8 @@ import optax
 
 from smh_jax.config import OptimizerConfig
 from smh_jax.config.randomness import purpose_key
-from smh_jax.manifest import Params
 from smh_jax.methods import Method, Variables
-from smh_jax.training import forward, losses, metrics, tasks
+from smh_jax.training import elastic, forward, losses, metrics, tasks
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.forward import ModelState
 from smh_jax.training.parallel import AXIS_NAME
@@ -87,6 +86,7 @@ def init_state(
             model, input_shape, purpose_key(key, "model")
         )
         variables = method.init(purpose_key(key, "variables"), params)
+        model_state = elastic.initial_state(method, model_state)
         averages = _float32(Averages(variables, model_state)) if ema else None
         return TrainState(jnp.int32(0), variables, optimizer.init(variables), model_state, averages)
 
@@ -105,6 +105,7 @@ def train_step(
     seed: int,
     distillation: Distillation | None = None,
     num_steps: int | None = None,
+    num_drawn: int = 0,
     task: tasks.Task = tasks.DEFAULT,
 ) -> tuple[TrainState, metrics.Training]:
     """One update from one replica's share of the batch; to be mapped over `AXIS_NAME`.
@@ -116,6 +117,7 @@ def train_step(
         model, method, optimizer, config, seed, distillation: of the run, static.
         num_steps: of the whole training, for a method that changes in its course (`Method.at`);
             None trains it as it is.
+        num_drawn: of an elastic method, how many sizes are trained besides the two extreme ones.
         task: what is learned.
 
     Returns:
@@ -123,34 +125,38 @@ def train_step(
     """
     if num_steps is not None:
         method = method.at(state.step / num_steps)
-    params, pull_back = jax.vjp(method.materialize, state.variables)
+    learner = elastic.of_step(method, num_drawn, seed, state.step)
+    weights, pull_back = jax.vjp(learner.materialize, state.variables)
 
     def microbatch_gradient(index: jax.Array | int, microbatch: Batch) -> tuple[Any, Any]:
-        def loss_function(params: Params) -> tuple[jax.Array, Any]:
+        def loss_function(weights: Any) -> tuple[jax.Array, Any]:
             key = _dropout_key(seed, state.step, index, config.accumulate_steps)
             inputs = microbatch[task.input]
-            logits, model_state = forward.training_logits(
-                model, params, state.model_state, inputs, key
+            logits, next_state, of_others = learner.training_logits(
+                model, weights, state.model_state, inputs, key
             )
             measured = task.measure(logits, microbatch, config.label_smoothing)
             loss = measured["loss"]
             if distillation is not None:
                 loss = distillation.mix(loss, logits, teacher, inputs)
-            return jnp.mean(loss), (model_state, {**measured, "loss": loss})
+            return jnp.mean(loss) + of_others, (next_state, {**measured, "loss": loss})
 
-        gradient, (model_state, outputs) = jax.grad(loss_function, has_aux=True)(params)
-        return (gradient, model_state), outputs
+        gradient, (next_state, outputs) = jax.grad(loss_function, has_aux=True)(weights)
+        return (gradient, next_state), outputs
 
-    (to_weights, model_state), outputs = _mean_over_microbatches(
+    def penalty(variables: Variables, weights: Any) -> jax.Array:
+        return losses.regularization(variables, learner.largest(weights), method, config)
+
+    (to_weights, next_state), outputs = _mean_over_microbatches(
         microbatch_gradient, batch, config.accumulate_steps
     )
-    penalty_gradient = jax.grad(losses.regularization, (0, 1))
-    to_variables, penalty_to_weights = penalty_gradient(state.variables, params, method, config)
+    to_variables, penalty_to_weights = jax.grad(penalty, (0, 1))(state.variables, weights)
     (gradient,) = pull_back(optax.tree.add(to_weights, penalty_to_weights))
     gradient = jax.lax.pmean(optax.tree.add(gradient, to_variables), AXIS_NAME)
     # Running statistics are averaged even where batches are normalized locally, so that the state
     # is the same on all replicas and a checkpoint holds all of it.
-    model_state = {**state.model_state, **jax.lax.pmean(model_state, AXIS_NAME)}
+    next_state = jax.lax.pmean(next_state, AXIS_NAME)
+    model_state = learner.next_state(state.model_state, next_state)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.variables)
     variables = optax.apply_updates(state.variables, updates)
     ema = _updated_averages(state, Averages(variables, model_state), config.ema_decay)

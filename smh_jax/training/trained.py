@@ -11,7 +11,7 @@ from smh_jax import methods
 from smh_jax.config import Config
 from smh_jax.manifest import Params
 from smh_jax.methods import Variables
-from smh_jax.training import adapted
+from smh_jax.training import adapted, elastic
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.forward import ModelState
 from smh_jax.training.run import Run
@@ -20,10 +20,11 @@ from smh_jax.training.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """The latest checkpoint of a run.
+    """The latest checkpoint of a run, of an elastic one at one of its sizes.
 
     Attributes:
-        run: what the run's configuration stands for, on one device.
+        run: what the run's configuration stands for, on one device; of an elastic run with the
+            method of the size alone.
         step: of the checkpoint.
         variables: of the method; the averages, where the run is evaluated with averages.
         model_state: the model's other collections (batch statistics), likewise.
@@ -65,13 +66,23 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     return Run.from_config(local, manifest, num_devices=1)
 
 
-def read(workdir: str | os.PathLike[str]) -> Trained:
+def read(workdir: str | os.PathLike[str], size: float | None = None) -> Trained:
     """The latest state of a run.
 
+    Args:
+        workdir: folder of the run.
+        size: of an elastic run, as a number of variables or a share of all weights; None for the
+            largest.
+
     Raises:
-        ValueError: if the folder holds no run, or one without a checkpoint.
+        ValueError: if the folder holds no run, one without a checkpoint or one without this size.
     """
     run, folder = read_run(workdir), Workdir(workdir).path
+    is_elastic = isinstance(run.method, methods.Elastic)
+    if size is not None and not is_elastic:
+        raise ValueError(f"size={size:g}: {workdir} is of one size, not elastic (elastic.sizes)")
+    if is_elastic:
+        index = run.method.index if size is None else run.method.index_of(size)
     if not Checkpoints.any_in(folder):
         raise ValueError(f"workdir={workdir} has no checkpoint: train it first")
     with Checkpoints(folder, run.config.keep_checkpoints) as checkpoints:
@@ -83,7 +94,12 @@ def read(workdir: str | os.PathLike[str]) -> Trained:
     pulled = None
     if run.pull is not None:
         pulled = _restructured(state["opt_state"]["variables"], run.pull.abstract_variables)
-    return Trained(run, int(state["step"]), variables, evaluated.get("model_state") or {}, pulled)
+    model_state = evaluated.get("model_state") or {}
+    if is_elastic:
+        method, variables = run.method.cut(index, variables)
+        run = dataclasses.replace(run, method=method)
+        model_state = elastic.state_of_size(model_state, index)
+    return Trained(run, int(state["step"]), variables, model_state, pulled)
 
 
 def _restructured(saved: Any, like: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Saving a model in one file, and loading it without any other."""
+"""A model in one file: its bytes, and the model that bytes describe."""
 
 import dataclasses
 import functools
@@ -34,10 +34,7 @@ _SPARE_CALLS, _CALLS_PER_TENSOR = 50, 4
 
 def encode(artifact: Artifact, *, compress: bool = False) -> bytes:
     """The bytes of the file that `save` writes; compressed by zstandard on demand."""
-    kind, _ = parse(artifact.precision)
-    state = dict(artifact.model_state)
-    groups = {**artifact.stored, "model_state": small(state) if kind == "coded" else state}
-    tensors, leaves = layout.pack(groups)
+    tensors, leaves = pack(artifact)
     method, model = artifact.method, artifact.model
     options = {name: getattr(method, name) for name in methods.default_options(method.name)}
     metadata = {
@@ -60,6 +57,23 @@ def _described_model(model: ModelSpec) -> dict[str, Any]:
     return fields if model.adapted else {n: fields[n] for n in fields if n != "adapted"}
 
 
+def pack(artifact: Artifact) -> tuple[layout.Tensors, dict[str, list[layout.Leaf]]]:
+    """The variables and the model's state as flat tensors, and the description of their leaves."""
+    kind, _ = parse(artifact.precision)
+    state = dict(artifact.model_state)
+    return layout.pack(
+        {**artifact.stored, "model_state": small(state) if kind == "coded" else state}
+    )
+
+
+def leaves_of(metadata: Mapping[str, Any]) -> dict[str, list[layout.Leaf]]:
+    """The description of leaves that JSON has as lists."""
+    return {
+        group: [(name, dtype, _shape(shape)) for name, dtype, shape in described]
+        for group, described in metadata["leaves"].items()
+    }
+
+
 def _described(preprocessing: tasks.Preprocessing) -> dict[str, Any]:
     """Its fields, and its task where it is not the one that files have had before they said it."""
     fields = dataclasses.asdict(preprocessing)
@@ -68,7 +82,7 @@ def _described(preprocessing: tasks.Preprocessing) -> dict[str, Any]:
 
 
 def decode(data: bytes) -> Artifact:
-    """The model whose file has these bytes; for errors see `load`."""
+    """The model whose file has these bytes; for errors see `reading.load`."""
     tensors, metadata = container.read(data)
     try:
         return _assemble(tensors, metadata)
@@ -107,27 +121,6 @@ def save(
     return artifact
 
 
-def load(path: str | os.PathLike[str], model: Any = None) -> Artifact:
-    """Reads a model that `save` wrote; nothing of the file is ever executed.
-
-    Args:
-        path: of the file.
-        model: of your own, as `smh_jax.compress` gives it at any target size; a model of
-            `smh_jax.models` is named in the file.
-
-    Raises:
-        ValueError: if the file is missing, cut off, changed, of another format version, or
-            describes what does not fit together.
-    """
-    try:
-        artifact = decode(pathlib.Path(path).read_bytes())
-        return artifact if model is None else artifact.with_model(model)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a model that can be loaded: {error}") from error
-
-
 def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises ValueError if a file may not be written there."""
     path = pathlib.Path(path)
@@ -143,10 +136,7 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
     manifest = Manifest.from_json(json.dumps(metadata["manifest"]))
     if manifest.num_weights > _MAX_WEIGHTS:
         raise ValueError(f"{manifest.num_weights} weights are more than {_MAX_WEIGHTS}")
-    leaves = {
-        group: [(name, dtype, _shape(shape)) for name, dtype, shape in described]
-        for group, described in metadata["leaves"].items()
-    }
+    leaves = leaves_of(metadata)
     method = _method(metadata["method"], manifest, leaves)
     model, preprocessing = metadata["model"], metadata["preprocessing"]
     if preprocessing is not None:
