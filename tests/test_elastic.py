@@ -427,6 +427,8 @@ def test_files_of_sizes_that_are_not_there_or_damaged(files, tmp_path):
     sizes = ", ".join(map(str, by_size))
     with pytest.raises(ValueError, match=f"size=1000 is none of those in it: {sizes}"):
         artifacts.load(folder / "int8", size=1000)
+    with pytest.raises(ValueError, match="give either size=900 or max_bytes=5000"):
+        artifacts.load(folder / "int8", size=900, max_bytes=5000)
     data, (first, *_) = (folder / "int8").read_bytes(), artifacts.ends(folder / "int8").values()
     for place, message in ((30, "its header"), (first - 9, "damaged"), (first + 900, "damaged")):
         damaged = bytearray(data)

@@ -31,6 +31,8 @@ def load(
         ValueError: if the file is missing, cut off before the end of a model, changed, of another
             format version, or describes what does not fit together; for a size that is not there.
     """
+    if size is not None and max_bytes is not None:
+        raise ValueError(f"give either size={size:g} or max_bytes={max_bytes}")
     try:
         with pathlib.Path(path).open("rb") as stream:
             artifact = _read(stream, size, max_bytes)
