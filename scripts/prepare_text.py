@@ -18,9 +18,11 @@ from etils import epath
 from smh_jax import cli
 
 NAME = flags.DEFINE_string("name", None, "Of the dataset.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True, allow_override=True)
 SPLIT = flags.DEFINE_string("split", "train", "Of the dataset.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; None for its default.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Of tensorflow-datasets; None for its default.", allow_override=True
+)
 TEST_EVERY = flags.DEFINE_integer("test_every", 2000, "Texts for one of the test.", lower_bound=2)
 # Texts that are encoded together.
 _BATCH = 1024

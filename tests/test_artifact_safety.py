@@ -200,7 +200,7 @@ def test_descriptions_of_version_1_that_cannot_be_read(value, match, opened, ref
     ({"model": {"name": "../model"}}, "is unknown"),
     ({"model": {"num_classes": 10**12}}, "other tensors|do not describe|do not fit"),
     ({"model": {"options": {"width_multiplier": 1e12}}}, "other tensors|do not describe|not fit"),
-    ({"preprocessing": {"image_shape": [10**9, 10**9, 1]}}, "image_shape=.* is more than"),
+    ({"preprocessing": {"image_shape": [10**9, 10**9, 1]}}, "inputs of .* are more than"),
     ({"preprocessing": {"stddev": [0.0]}}, "stddev"),
     ({"precision": "int5"}, "precision='int5' must be one of float32"),
 ])  # fmt: skip

@@ -141,7 +141,12 @@ def test_onnxruntime_computes_the_models_logits(case, onnx_logits, expected_logi
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "gain"),
-    [("resnet18", 1), ("efficientnet_b0", 1), ("mobilenet_v2", 1), ("mobilenet_v3_small", 5)],
+    [
+        ("resnet18", 1),
+        pytest.param("efficientnet_b0", 1, marks=pytest.mark.long),
+        pytest.param("mobilenet_v2", 1, marks=pytest.mark.long),
+        ("mobilenet_v3_small", 5),
+    ],
 )
 def test_onnxruntime_computes_every_familys_logits(model, gain, tmp_path):
     shape = (64, 64, 3)

@@ -104,8 +104,8 @@ def test_bad_input(arguments, message):
     [
         "resnet18",
         # They round their widths as the next one does, and have more layers to trace.
-        pytest.param("efficientnet_b0", marks=pytest.mark.slow),
-        pytest.param("mobilenet_v2", marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", marks=[pytest.mark.slow, pytest.mark.long]),
+        pytest.param("mobilenet_v2", marks=[pytest.mark.slow, pytest.mark.long]),
         pytest.param("mobilenet_v3_small", marks=pytest.mark.slow),
     ],
 )

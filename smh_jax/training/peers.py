@@ -151,9 +151,11 @@ def _listen(silent: dict[int, int], ending: threading.Event, tick: float) -> Non
         for process in list(silent):
             if process in silent:
                 silent[process] += 1
-        # All is heard through process 0: without it, nothing is known of the others.
         lost = {process for process, ticks in silent.items() if ticks >= _TICKS}
-        if lost := {0} & lost or lost:
+        if silent.get(0, 0) > 1:
+            # All is heard through process 0: without it, nothing is known of the others.
+            lost &= {0}
+        if lost:
             message = (
                 f"error: process {jax.process_index()} of {jax.process_count()} cannot continue: "
                 f"{_named(lost)} has not answered for {tick * _TICKS:g} seconds; "
