@@ -212,7 +212,9 @@ class Reader:
     def types(self, command: str) -> None:
         """Runs one, which has to succeed."""
         words = shlex.split(self._shorter(command))[1:]
-        module = words[1] if words[0] == "-m" else words[0]
+        if words[0] != "-m":
+            words[:1] = ["-m", words[0].removesuffix(".py").replace("/", ".")]
+        module = words[1]
         if module == "smh_jax.export" and "--noevaluate" not in words and module in self.ran:
             # Every precision has been measured once.
             words.append("--noevaluate")
