@@ -9,15 +9,16 @@ configs/cifar10.py:method=dense
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from configs import small
 from smh_jax.config import DataConfig, arguments
 
 
 def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
     args = arguments.parse(text, depth=32, method="smh", target_size=119_562, hashed="all", seed=0)
-    return small_images.run_config(
+    return small.run_config(
         args,
+        model=f"cifar_resnet{args.depth}",
         data=DataConfig(
             name="cifar10", augmentation="crop_flip", batch_size=128, eval_batch_size=1000
         ),

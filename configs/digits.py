@@ -8,15 +8,16 @@ Variants: configs/digits.py:method=dense or configs/digits.py:depth=32,target_si
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from configs import small
 from smh_jax.config import DataConfig, arguments
 
 
 def get_config(text: str = "") -> ConfigDict:
     """Arguments: depth, method, target_size, hashed, seed."""
     args = arguments.parse(text, depth=20, method="smh", target_size=67_000, hashed="all", seed=0)
-    return small_images.run_config(
+    return small.run_config(
         args,
+        model=f"cifar_resnet{args.depth}",
         data=DataConfig(name="digits", augmentation="crop", batch_size=128),
         optimizer={
             "name": "momentum",

@@ -10,7 +10,7 @@ Variants: configs/fashion_mnist.py:depth=20,image_size=28,target_size=27000 or :
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from configs import small
 from smh_jax.config import DataConfig, arguments
 
 
@@ -26,8 +26,9 @@ def get_config(text: str = "") -> ConfigDict:
         hashed="all",
         seed=0,
     )
-    return small_images.run_config(
+    return small.run_config(
         args,
+        model=f"cifar_resnet{args.depth}",
         data=DataConfig(
             name="fashion_mnist",
             image_size=args.image_size,

@@ -9,16 +9,8 @@ Variants: configs/fashion_mnist_vit.py:depth=6,patch_size=4,image_size=28 or :me
 
 from ml_collections import ConfigDict
 
-from configs import methods
-from smh_jax import models
-from smh_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    arguments,
-    to_config_dict,
-)
+from configs import small
+from smh_jax.config import DataConfig, arguments
 
 MODEL = "vit_ti16"
 
@@ -38,33 +30,29 @@ def get_config(text: str = "") -> ConfigDict:
     )
     # Three heads of 16.
     options = {"depth": args.depth, "patch_size": args.patch_size, "width_multiplier": 0.25}
-    generated = {} if args.method == "dense" else {"pool_rate": 2.0, "scale_rate": 0.1}
-    return to_config_dict(
-        Config(
-            model=ModelConfig(MODEL, models.default_options(MODEL) | options),
-            method=methods.method_config(args),
-            data=DataConfig(
-                name="fashion_mnist",
-                image_size=args.image_size,
-                batch_size=128,
-                eval_batch_size=1000,
-            ),
-            optimizer=OptimizerConfig(
-                name="adamw",
-                # 0.002 for 128 images, not tuned.
-                learning_rate=4e-3,
-                schedule="cosine",
-                warmup_epochs=args.epochs / 10,
-                weight_decay=0.05,
-                weight_decay_on="weights",
-                weight_decay_exclude="bias$|scale$|class_token|positions",
-                clip_norm=1.0,
-                **generated,
-            ),
-            epochs=args.epochs,
-            seed=args.seed,
-            log_every_steps=100,
-            eval_every_epochs=2,
-            checkpoint_every_steps=500,
-        )
+    return small.run_config(
+        args,
+        model=MODEL,
+        model_options=options,
+        data=DataConfig(
+            name="fashion_mnist",
+            image_size=args.image_size,
+            batch_size=128,
+            eval_batch_size=1000,
+        ),
+        optimizer={
+            "name": "adamw",
+            # 0.002 for 128 images, not tuned.
+            "learning_rate": 4e-3,
+            "schedule": "cosine",
+            "warmup_epochs": args.epochs / 10,
+            "weight_decay": 0.05,
+            "weight_decay_on": "weights",
+            "weight_decay_exclude": "bias$|scale$|class_token|positions",
+            "clip_norm": 1.0,
+        },
+        epochs=args.epochs,
+        log_every_steps=100,
+        eval_every_epochs=2,
+        checkpoint_every_steps=500,
     )

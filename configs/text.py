@@ -10,16 +10,8 @@ Variants: configs/text.py:depth=6,context_length=256 or configs/text.py:method=d
 
 from ml_collections import ConfigDict
 
-from configs import methods
-from smh_jax import models
-from smh_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    arguments,
-    to_config_dict,
-)
+from configs import small
+from smh_jax.config import DataConfig, arguments
 
 MODEL = "gpt2_small"
 
@@ -43,35 +35,31 @@ def get_config(text: str = "") -> ConfigDict:
         "width_multiplier": 0.375,
         "max_length": args.context_length,
     }
-    generated = {} if args.method == "dense" else {"pool_rate": 2.0, "scale_rate": 0.1}
-    return to_config_dict(
-        Config(
-            task="next_token",
-            model=ModelConfig(MODEL, models.default_options(MODEL) | options),
-            method=methods.method_config(args),
-            data=DataConfig(
-                name="python_sources",
-                context_length=args.context_length,
-                batch_size=32,
-                eval_batch_size=128,
-            ),
-            optimizer=OptimizerConfig(
-                name="adamw",
-                # 0.003 for 32 windows, not tuned.
-                learning_rate=0.024,
-                beta2=0.99,
-                schedule="cosine",
-                warmup_epochs=args.epochs / 10,
-                weight_decay=0.1,
-                weight_decay_on="weights",
-                weight_decay_exclude="bias$|scale$",
-                clip_norm=1.0,
-                **generated,
-            ),
-            epochs=args.epochs,
-            seed=args.seed,
-            log_every_steps=50,
-            eval_every_epochs=1,
-            checkpoint_every_steps=200,
-        )
+    return small.run_config(
+        args,
+        task="next_token",
+        model=MODEL,
+        model_options=options,
+        data=DataConfig(
+            name="python_sources",
+            context_length=args.context_length,
+            batch_size=32,
+            eval_batch_size=128,
+        ),
+        optimizer={
+            "name": "adamw",
+            # 0.003 for 32 windows, not tuned.
+            "learning_rate": 0.024,
+            "beta2": 0.99,
+            "schedule": "cosine",
+            "warmup_epochs": args.epochs / 10,
+            "weight_decay": 0.1,
+            "weight_decay_on": "weights",
+            "weight_decay_exclude": "bias$|scale$",
+            "clip_norm": 1.0,
+        },
+        epochs=args.epochs,
+        log_every_steps=50,
+        eval_every_epochs=1,
+        checkpoint_every_steps=200,
     )

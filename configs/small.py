@@ -1,4 +1,4 @@
-"""What the recipes for CIFAR ResNets on small images share; not a config file itself."""
+"""What the recipes that train on a few CPU cores share; not a config file itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,21 +11,28 @@ from smh_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, to_
 
 
 def run_config(
-    args: Mapping[str, Any], *, data: DataConfig, optimizer: Mapping[str, Any], **run: Any
+    args: Mapping[str, Any],
+    *,
+    model: str,
+    data: DataConfig,
+    optimizer: Mapping[str, Any],
+    model_options: Mapping[str, Any] | None = None,
+    **run: Any,
 ) -> ConfigDict:
-    """The config of a `cifar_resnet`.
+    """The config of a small model.
 
     Args:
-        args: parsed string arguments `depth`, `method`, `target_size`, `hashed` and `seed`.
+        args: parsed string arguments `method`, `target_size`, `hashed` and `seed`.
+        model: its name.
         data: the dataset.
         optimizer: fields of `OptimizerConfig` for the dense model.
+        model_options: of the model, in place of its defaults.
         **run: further fields of `Config`.
     """
-    model = f"cifar_resnet{args['depth']}"
     generated = {} if args["method"] == "dense" else methods.GENERATED
     return to_config_dict(
         Config(
-            model=ModelConfig(model, models.default_options(model)),
+            model=ModelConfig(model, models.default_options(model) | dict(model_options or {})),
             method=methods.method_config(args),
             data=data,
             optimizer=OptimizerConfig(**{**optimizer, **generated}),
