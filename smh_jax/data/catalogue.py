@@ -254,7 +254,7 @@ def _resized(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     # Takes seconds to load, and describing a dataset does without.
     import tensorflow as tf
 
-    top, left, height, width = crops.largest(tuple(images.shape[1:3]), shape[:2])
+    top, left, height, width = crops.centered(tuple(images.shape[1:3]), shape[:2])
     images = images[:, top : top + height, left : left + width]
     resized = tf.image.resize(images, shape[:2], method="area")
     return np.round(resized.numpy()).astype(np.uint8)

@@ -21,13 +21,18 @@ def evaluation_share(family: str, image_size: int) -> float:
     return image_size / (image_size + _MARGIN) if family == "resnet" else 1.0
 
 
-def largest(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the largest centered crop of an image with a size's aspect.
+def centered(
+    image_size: tuple[int, int], size: tuple[int, int], share: float = 1.0
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a centered crop of an image that has a size's aspect.
 
-    Sizes are heights and widths.
+    Args:
+        image_size: height and width of the image.
+        size: height and width, of which the ratio alone matters.
+        share: of each side of the largest possible crop.
     """
     (image_height, image_width), (height, width) = image_size, size
-    share = min(image_height / height, image_width / width)
+    scale = min(image_height / height, image_width / width)
     # The smallest rounding error must not cost a pixel.
-    rows, columns = (max(1, int(share * side + 1e-6)) for side in size)
+    rows, columns = (max(1, int(share * (scale * side) + 1e-6)) for side in size)
     return (image_height - rows + 1) // 2, (image_width - columns + 1) // 2, rows, columns

@@ -90,16 +90,12 @@ class Preprocessing:
 
     def _window(self, image_width: int, image_height: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower border, in pixels, of what is taken of an image."""
-        height, width, _ = self.image_shape
-        sizes: tuple[float, float] = (image_width, image_height)
-        if self.crop != "inception":
-            scale = min(image_width / width, image_height / height)
-            sizes = (scale * width, scale * height)
-        share = crops.evaluation_share(self.crop, min(height, width))
-        # The smallest rounding error must not cost a pixel.
-        right, lower = (max(1, int(share * size + 1e-6)) for size in sizes)
-        left, upper = (image_width - right + 1) // 2, (image_height - lower + 1) // 2
-        return left, upper, left + right, upper + lower
+        image_size, size = (image_height, image_width), self.image_shape[:2]
+        share = crops.evaluation_share(self.crop, min(size))
+        upper, left, height, width = crops.centered(
+            image_size, image_size if self.crop == "inception" else size, share
+        )
+        return left, upper, left + width, upper + height
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """float32 [batch, height, width, channels] of uint8 images of the same shape.

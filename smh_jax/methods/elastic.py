@@ -66,11 +66,9 @@ class Elastic(Around):
 
     def cut(self, index: int, variables: Variables) -> tuple[SMH, Variables]:
         """SMH of one size alone, and its variables: its hash pairs, multiplied as in `changed`."""
-        method, pools = self.methods[index], self.at_size(index).changed(variables)["pools"]
-        alone = {**variables, "pools": pairs_of(pools, 0, method.num_hash_pairs)}
-        if "scales" in variables:
-            alone["scales"] = variables["scales"][index]
-        return method, alone
+        method, changed = self.methods[index], self.at_size(index).changed(variables)
+        pools = pairs_of(changed["pools"], 0, method.num_hash_pairs)
+        return method, {**changed, "pools": pools}
 
     def index_of(self, size: float) -> int:
         """The index of a size, given as a number of variables or as a share of all weights.

@@ -67,10 +67,8 @@ def load_teacher(config: DistillationConfig, student: Run) -> Teacher | None:
     """
     if config.teacher is None:
         return None
-    try:
+    with trained.named(f"distillation.teacher={config.teacher}"):
         source = trained.read(config.teacher)
-    except ValueError as error:
-        raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(source.run, config, student)
     return Teacher(distillation, source.collections)
 
@@ -83,10 +81,8 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
     """
     if config.teacher is None:
         return None
-    try:
+    with trained.named(f"distillation.teacher={config.teacher}"):
         run = trained.read_run(config.teacher)
-    except ValueError as error:
-        raise ValueError(f"distillation.teacher={config.teacher}: {error}") from error
     distillation = _distillation_from(run, config, student)
     params, model_state = jax.eval_shape(
         functools.partial(forward.initial_collections, distillation.model, run.example),

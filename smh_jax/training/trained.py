@@ -1,7 +1,9 @@
 """What a run has learned, read from its folder: to start from, to learn from, to look at."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -121,6 +123,15 @@ def _restructured(saved: Any, like: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), ordered)
 
 
+@contextlib.contextmanager
+def named(field: str) -> Iterator[None]:
+    """Puts the field that named a run before what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
+
+
 def load_initial(config: Config) -> Trained | None:
     """The run of `config.init_from`, or None.
 
@@ -129,10 +140,8 @@ def load_initial(config: Config) -> Trained | None:
     """
     if config.init_from is None:
         return None
-    try:
+    with named(f"init_from={config.init_from}"):
         source = read(config.init_from)
-    except ValueError as error:
-        raise ValueError(f"init_from={config.init_from}: {error}") from error
     if source.config.frozen_from is not None:
         raise ValueError(
             f"init_from={config.init_from} is a run with frozen weights; "
@@ -145,12 +154,8 @@ def load_initial(config: Config) -> Trained | None:
     )
     wrong = [f"{n}: {theirs[n]!r} there, {ours[n]!r} here" for n in ours if theirs[n] != ours[n]]
     if not wrong:
-        try:
+        with named(f"with the weights of init_from={config.init_from}"):
             ours_method = Run.from_config(config, source.run.method.manifest).method
-        except ValueError as error:
-            raise ValueError(
-                f"with the weights of init_from={config.init_from}: {error}"
-            ) from error
         if methods.innermost(source.run.method) != methods.innermost(ours_method):
             wrong = [f"method: {method} there, {config.method} here"]
     if wrong:
@@ -170,7 +175,8 @@ def load_frozen(config: Config, run: Run) -> ModelState | None:
     """
     if config.frozen_from is None:
         return None
-    source = read(config.frozen_from)
+    with named(f"frozen_from={config.frozen_from}"):
+        source = read(config.frozen_from)
     if not source.run.method.manifest.same_tensors(run.method.manifest):
         raise ValueError(
             f"frozen_from={config.frozen_from} must be a run of the same model: "
