@@ -36,6 +36,11 @@ def digits_config(data_dir, **changes) -> configs.Config:
     content["model"]["options"]["width_multiplier"] = 0.25
     content["data"] |= {"data_dir": str(data_dir), "batch_size": 64, "eval_batch_size": 100}
     content |= {"epochs": 0.5, "log_every_steps": 4, "checkpoint_every_steps": 4}
+    return changed(content, changes)
+
+
+def changed(content: dict, changes: dict) -> configs.Config:
+    """A configuration with some fields changed, by name with '__' for the dot."""
     for name, value in changes.items():
         node = content
         *path, last = name.split("__")

@@ -19,7 +19,6 @@ import smh_jax
 from configs import text as text_config
 from scripts import prepare_text
 from smh_jax import Manifest, data, models
-from smh_jax import config as configs
 from smh_jax.data import characters
 from smh_jax.shipping import from_run, on_the_fly, stablehlo
 from smh_jax.shipping import onnx as onnx_export
@@ -28,7 +27,7 @@ from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.run import Run
 from tests import reference_transformers
 from tests.numerics import as_float64
-from tests.small import digits_config
+from tests.small import changed, digits_config
 from tests.test_train import final_state
 from tests.test_transformers import error, random_params
 
@@ -76,13 +75,7 @@ def text_run_config(data_dir, **changes):
     }
     content["optimizer"] |= {"learning_rate": 0.2, "schedule": "constant", "warmup_epochs": 0.0}
     content |= {"epochs": 8.0, "log_every_steps": 4, "checkpoint_every_steps": 8}
-    for name, value in changes.items():
-        node = content
-        *path, last = name.split("__")
-        for key in path:
-            node = node[key]
-        node[last] = value
-    return configs.from_config_dict(content)
+    return changed(content, changes)
 
 
 @pytest.fixture(scope="module")
