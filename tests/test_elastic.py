@@ -7,8 +7,10 @@ import json
 import shutil
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import optax
 import pytest
 from etils import epath
@@ -16,7 +18,8 @@ from etils import epath
 from smh_jax import Manifest, inspect, methods
 from smh_jax.config import OptimizerConfig
 from smh_jax.shipping import artifact as artifacts
-from smh_jax.shipping import from_run
+from smh_jax.shipping import from_run, onnx, stablehlo
+from smh_jax.shipping.on_the_fly import predict
 from smh_jax.training import elastic, forward, losses, optim, parallel, run_figures, trained
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
@@ -275,6 +278,25 @@ def test_an_exported_size_is_as_good_as_the_run_said(run, tmp_path):
             assert measured["accuracy"] == pytest.approx(of["accuracy"], abs=1e-6)
     sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir(), key=lambda p: p.name)]
     assert len(set(sizes)) == 3
+
+
+@pytest.mark.slow
+def test_a_size_of_a_file_computes_the_same_in_every_form(files):
+    """Layer by layer, in ONNX and in StableHLO, from pools of 8 bits."""
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
+    expected = {}
+    for size in (900, 1900):
+        loaded = artifacts.load(files[1] / "int8", size=size)
+        expected[size] = np.asarray(loaded.logits(images))
+        on_the_fly = jax.jit(predict(loaded.module, loaded.method))(
+            loaded.variables, dict(loaded.model_state), images
+        )
+        program = jax.export.deserialize(bytearray(stablehlo.export(loaded)))
+        session = onnxruntime.InferenceSession(onnx.export(loaded))
+        (logits,) = session.run(["logits"], {"images": images})
+        for computed in (on_the_fly, program.call(images), logits):
+            np.testing.assert_allclose(computed, expected[size], 1e-4, 1e-4)
+    assert np.abs(expected[900] - expected[1900]).max() > 1e-2
 
 
 @pytest.mark.slow
