@@ -77,6 +77,7 @@ def test_an_adapter_learns_and_leaves_the_frozen_weights(base, adapter):
     assert len(learned.variables["scales"]) == len(frozen.run.method.manifest.tensors)
 
 
+@pytest.mark.slow
 def test_an_adapter_resumes_bit_for_bit(adapter, tmp_path):
     config, workdir, result = adapter
     train_and_evaluate(dataclasses.replace(config, epochs=config.epochs / 2), tmp_path)
@@ -97,6 +98,7 @@ def test_low_rank_of_each_layer_is_the_same_with_another_method(base, digits_dir
     assert result["num_variables"] <= 1_000
 
 
+@pytest.mark.slow
 def test_a_file_of_an_adapter_and_one_of_its_merged_weights(adapter, tmp_path):
     _, workdir, _ = adapter
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)

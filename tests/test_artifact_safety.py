@@ -107,6 +107,7 @@ JSON = st.recursive(
 @hypothesis.settings(
     max_examples=100, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
+@pytest.mark.slow
 def test_any_metadata_are_refused_or_harmless(opened, key, value):
     tensors, metadata = opened
     content = container.write(tensors, {**metadata, key: value}, compress=False)

@@ -120,7 +120,7 @@ def test_parts_of_a_batch_have_their_own_targets(taught):
     assert not np.allclose(whole[:8], whole[8:])
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int4"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("int4", marks=pytest.mark.slow)])
 def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision, untaught):
     model, method, state, batch, gradient = step_once(pool_precision=precision)
     method = methods.innermost(method)
@@ -179,6 +179,7 @@ def test_a_run_at_fewer_bits_is_handed_on_with_them(digits_dir, tmp_path):
     assert measured.accuracy["accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher(digits_dir, tmp_path):
     dense = {"method__name": "dense", "method__target_size": None, "method__options": {}}
     short = {"epochs": 0.2}

@@ -21,6 +21,7 @@ PAGES = sorted(
 
 # Some add something to the package, which other tests of the same process would see.
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.slow
 def test_the_code_of_a_page_runs(page, run_python):
     code = code_of(page)
     assert code.count("assert") >= 1

@@ -164,7 +164,7 @@ def drawn_at(method, step):
     return int(elastic.of_step(method, 1, 3, jnp.int32(step)).indices[2])
 
 
-@pytest.mark.parametrize("accumulate_steps", [1, 2])
+@pytest.mark.parametrize("accumulate_steps", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_step_lowers_the_sum_of_all_losses(accumulate_steps):
     """Written out: the labels for the largest, its logits for the others, each by itself."""
     method = method_of()
@@ -341,6 +341,7 @@ def test_a_size_that_was_not_trained(run):
             from_run.read_artifact(workdir, size)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit(run, tmp_path):
     config, workdir, result = run
     shutil.copytree(workdir, tmp_path / "run")
@@ -477,6 +478,7 @@ def test_files_of_sizes_that_are_not_there_or_damaged(files, tmp_path):
         artifacts.save_sizes(folder / "int8", by_size)
 
 
+@pytest.mark.slow
 def test_the_commands_know_sizes(run, files, run_python, tmp_path):
     _, workdir, result = run
     output = tmp_path / "sizes.smh"

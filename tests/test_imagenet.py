@@ -104,6 +104,7 @@ def test_each_epoch_sees_every_example_once_in_another_order(prepared):
             assert epoch != following
 
 
+@pytest.mark.slow
 def test_a_step_depends_neither_on_where_the_run_began_nor_on_the_number_of_hosts(prepared):
     augmentation = data.Augmentation("randaugment", 3, 7)
     whole = train(prepared, 4, augmentation=augmentation)

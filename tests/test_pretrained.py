@@ -93,6 +93,7 @@ def test_both_formats_of_keras(tmp_path):
     assert_same(ours("mobilenet_v3_small", path, {}, images), expected)
 
 
+@pytest.mark.slow
 def test_the_format_of_keras_2(tmp_path):
     reference, _, _ = of_keras("mobilenet_v3_small", 64)
     reference.save_weights(tmp_path / "new.weights.h5")
@@ -153,6 +154,7 @@ def resnet_file(tmp_path_factory):
     return path, tensors
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(resnet_file, tmp_path):
     path, tensors = resnet_file
     assert smh_jax.pretrained.load("resnet18", path)["params"]["classifier"]["bias"].size == 7

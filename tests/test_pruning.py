@@ -179,6 +179,7 @@ def _saved(folder, made):
     return folder / "model.smh"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_is_the_same_bit_for_bit(run, tmp_path, monkeypatch):
     config, folder, result = run
     # As a process that gets SIGTERM after a quarter of training, while the sparsity grows.

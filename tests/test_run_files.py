@@ -137,6 +137,7 @@ def test_rows_of_garbage_in_the_middle(garbage, metrics):
     assert rows_until(path, 4, digests[4]) == b"".join(lines[:2])
 
 
+@pytest.mark.slow
 def test_a_run_whose_rows_were_damaged(digits_dir, tmp_path, caplog):
     config = digits_config(digits_dir, epochs=12 / 22.453125)
     result = train_and_evaluate(config, tmp_path)

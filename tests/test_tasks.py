@@ -110,6 +110,7 @@ def test_a_language_model_learns_and_says_bits_per_character(trained):
     assert config.method.target_size >= result["num_variables"]
 
 
+@pytest.mark.slow
 def test_a_language_model_resumes_bit_for_bit(trained, text_dir, tmp_path):
     config, workdir, result = trained
     half = dataclasses.replace(config, epochs=4.0)

@@ -35,6 +35,7 @@ def test_figure_6_is_eighths_of_the_width(multiplier):
     assert exact == pytest.approx(FIGURE_6[multiplier], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_size_of_figure_6_gives_its_width():
     exact = size("cifar_resnet32", 1 / 8)
     solution = width_multiplier.solve("cifar_resnet32", exact)
