@@ -2,19 +2,23 @@
 
     python -m benchmarks.feathermap training:resnet18:64:32:10
 
-prints a line with the number of trained variables, and then, for each line with the name of a
-candidate, one when a step, or a prediction, of it is done. TensorFlow, which the JAX side loads,
-and torchvision in one process may crash.
+serves its candidates (benchmarks.other_process). TensorFlow, which the JAX side loads, and
+torchvision in one process may crash.
 """
 
-import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+# Threads that have nothing to do take no processor time from other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 import torchvision
 from torch import nn
+
+from benchmarks import other_process
 
 Call = Callable[[], object]
 
@@ -147,16 +151,8 @@ def _prediction(model: nn.Module, images: torch.Tensor, generate: Call) -> Call:
     return predict
 
 
-def main(case: str, lines: Iterator[str]) -> None:
-    """Serves calls of the candidates of a case."""
-    what, model_name, *numbers = case.split(":")
-    calls, num_variables = candidates(what, model_name, *map(int, numbers))
-    facts = {"candidates": [*calls], "num_variables": num_variables, "torch": torch.__version__}
-    print(json.dumps(facts), flush=True)
-    for line in lines:
-        calls[line.strip()]()
-        print("done", flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], sys.stdin)
+    what_, model_, *numbers = sys.argv[1].split(":")
+    calls, num_variables_ = candidates(what_, model_, *map(int, numbers))
+    facts = {"num_variables": num_variables_, "torch": torch.__version__}
+    other_process.serve(calls, facts)

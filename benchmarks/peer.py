@@ -1,18 +1,13 @@
 """Generated weights against dense ones, here and in PyTorch as FeatherMap generates them."""
 
-import contextlib
 import functools
-import json
-import pathlib
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from benchmarks import steps, timing
+from benchmarks import other_process, steps, timing
 from benchmarks.benchmark import Row
 from smh_jax import cli, methods
 from smh_jax.shipping import on_the_fly
@@ -24,7 +19,9 @@ def measure(case: str, repeats: int) -> list[Row]:
     """Rows of one case, 'what:model:side:batch:percent'; what is 'training' or 'inference'.
 
     Both frameworks take turns, PyTorch in another process, and each is compared with its own dense
-    step. The target size of SMH is the number of variables that FeatherMap has at so many percent.
+    step: in processor time of all threads, from which other work of the machine takes nothing, and
+    by the clock. The target size of SMH is the number of variables that FeatherMap has at so many
+    percent.
 
     Raises:
         ValueError: if PyTorch is missing; the message says how to install it.
@@ -33,19 +30,25 @@ def measure(case: str, repeats: int) -> list[Row]:
         cli.require(module, "peer")
     what, model_name, *numbers = case.split(":")
     side, batch_size, _ = map(int, numbers)
-    with _pytorch(case) as (facts, call):
+    with other_process.started("benchmarks.feathermap", case) as (facts, call):
         ours, num_variables = _candidates(
             what, model_name, side, batch_size, facts["num_variables"]
         )
-        programs: dict[tuple[str, str], Callable[[], Any]] = {
-            **{("JAX", method): program for method, program in ours.items()},
-            **{("PyTorch", name): functools.partial(call, name) for name in facts["candidates"]},
+        measures = {
+            ("JAX", name): functools.partial(_seconds, program) for name, program in ours.items()
         }
-        seconds = timing.interleaved(programs, repeats)
+        measures |= {
+            ("PyTorch", name): functools.partial(call, name) for name in facts["candidates"]
+        }
+        # Once before anything is counted.
+        timing.in_turn(measures, 1)
+        seconds = timing.in_turn(measures, repeats)
     variables = {"JAX": num_variables, "PyTorch": facts["num_variables"]}
     rows = []
     for (framework, method), times in seconds.items():
-        ratios = [a / b for a, b in zip(times, seconds[framework, DENSE], strict=True)]
+        reference = seconds[framework, DENSE]
+        ratios = [a.processor / b.processor for a, b in zip(times, reference, strict=True)]
+        clock = [a.clock / b.clock for a, b in zip(times, reference, strict=True)]
         rows.append(
             {
                 "what": {"training": "training step"}.get(what, what),
@@ -55,14 +58,19 @@ def measure(case: str, repeats: int) -> list[Row]:
                 "framework": framework,
                 "method": method,
                 "num_variables": None if method == DENSE else variables[framework],
-                "milliseconds": 1e3 * statistics.median(times),
-                "milliseconds_quartiles": _quartiles([1e3 * each for each in times], ".0f"),
+                "milliseconds": 1e3 * statistics.median(each.processor for each in times),
                 "ratio": statistics.median(ratios),
-                "ratio_quartiles": _quartiles(ratios, ".2f"),
+                "ratio_quartiles": _quartiles(ratios),
+                "clock_ratio": statistics.median(clock),
+                "clock_quartiles": _quartiles(clock),
                 "torch": facts["torch"],
             }
         )
     return rows
+
+
+def _seconds(program: Callable[[], Any]) -> other_process.Seconds:
+    return other_process.seconds_of(lambda: jax.block_until_ready(program()))
 
 
 def _candidates(
@@ -98,30 +106,9 @@ def _candidates(
     }, smh.num_variables
 
 
-@contextlib.contextmanager
-def _pytorch(case: str) -> Iterator[tuple[dict[str, Any], Callable[[str], None]]]:
-    """What PyTorch's process says of itself, and a function that calls one of its candidates."""
-    command = [sys.executable, "-m", "benchmarks.feathermap", case]
-    root = pathlib.Path(__file__).parents[1]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True) as process:
-
-        def answer() -> str:
-            if not (line := process.stdout.readline()):
-                raise RuntimeError(f"{' '.join(command)} has ended with {process.wait()}")
-            return line
-
-        def call(name: str) -> None:
-            print(name, file=process.stdin, flush=True)
-            answer()
-
-        # The process ends with its input.
-        yield json.loads(answer()), call
-
-
-def _quartiles(values: list[float], form: str) -> str:
-    """The first and the last, in words."""
+def _quartiles(values: list[float]) -> str:
+    """The first and the last, in words; of a single value nothing."""
     if len(values) == 1:
         return ""
     first, _, last = statistics.quantiles(values, n=4)
-    return f"{first:{form}} to {last:{form}}"
+    return f"{first:.2f} to {last:.2f}"
