@@ -82,7 +82,7 @@ def test_ratios_are_of_the_reference(measured):
     assert smh["examples_per_second"] == pytest.approx(smh["batch_size"] / smh["seconds"])
 
 
-@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling"])
+@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling", "peer"])
 def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch, tmp_path):
     content = json.loads((run.RESULTS / f"{name}.json").read_text())
     results = {case: entry["rows"] for case, entry in content["cases"].items()}
