@@ -72,6 +72,8 @@ setup(
         "ray": ["ray>=2.60"],
         # Reads PyTorch's own files; safetensors need none.
         "torch": ["torch>=2.5"],
+        # What benchmarks compare with.
+        "peer": ["grain>=0.2.18", "torch>=2.5", "torchvision>=0.20"],
         # The compiler for TPUs, which needs none: Linux on x86-64.
         "tpu-compile": ["libtpu>=0.0.42"],
         # Builds the site and runs the notebooks.

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from benchmarks.benchmark import Benchmark, Results
+from benchmarks.benchmark import Benchmark, Results, Row
 from smh_jax.training.pictures import drawing
 from smh_jax.training.pictures.colors import looks
 from smh_jax.training.pictures.names import model_name
@@ -26,11 +26,19 @@ def _names(results: Results) -> list[str]:
     return list(dict.fromkeys(row["method"] for rows in results.values() for row in rows))
 
 
+def _spelled(row: Row) -> Row:
+    """The row with its model and target size as people write them."""
+    size = {"target_size": plain(row["target_size"])} if "target_size" in row else {}
+    return row | {"model": model_name(row["model"])} | size
+
+
 def _label(name: str) -> str:
     return name.replace("smh", "SMH", 1)
 
 
-def dots(results: Results, caption: str, value: str, title: str, label: str, line: str) -> Panel:
+def dots(
+    results: Results, caption: str, value: str, title: str, label: str, line: str, category: str
+) -> Panel:
     """A row per case and a dot per method; the method `line` is what the others are multiples of.
 
     Args:
@@ -39,6 +47,7 @@ def dots(results: Results, caption: str, value: str, title: str, label: str, lin
         value: the rows' key.
         title, label: of the panel and its axis.
         line: name of the method that is drawn as a line.
+        category: name of a case, formatted with its first row.
     """
     names = [name for name in _names(results) if name != line]
     series = []
@@ -50,8 +59,7 @@ def dots(results: Results, caption: str, value: str, title: str, label: str, lin
             if row["method"] == name and row.get(value) is not None
         )
         series.append(Series(_label(name), points, *look, line=""))
-    cases = (rows[0] for rows in results.values())
-    places = tuple(f"{model_name(r['model'])}, {plain(r['target_size'])} variables" for r in cases)
+    places = tuple(category.format(**_spelled(rows[0])) for rows in results.values())
     return Panel(
         title, caption, "", label, tuple(series), (Level(1.0, line),), categories=places,
         dodge=True, from_zero=True,
@@ -82,8 +90,7 @@ def curves(
     for row in (row for rows in results.values() for row in rows):
         for title, key, y_label in measures:
             if row["method"] != without:
-                fields = row | {"model": model_name(row["model"])}
-                panel = values.setdefault((title.format(**fields), y_label), {})
+                panel = values.setdefault((title.format(**_spelled(row)), y_label), {})
                 panel.setdefault(row["method"], []).append(Point(row[x], row[key]))
     names = [name for name in _names(results) if name != without]
     look_of = dict(zip(names, looks([_label(name) for name in names]), strict=True))

@@ -86,7 +86,9 @@ def machine() -> dict[str, Any]:
     )
     return {
         "processor": processors[0] if processors else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
         "python": platform.python_version(),

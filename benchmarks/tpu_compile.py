@@ -1,11 +1,13 @@
 """Every recipe's step in the eyes of the TPU compiler: python -m benchmarks.tpu_compile
 
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
-families, and of the largest batches that fit; nothing is run. Hours on two CPU cores, in order of
-importance; it can be stopped at any time and resumes from what benchmarks/results/tpu_compile.json
-holds. Writes that and tpu_compile.md alongside it; --report writes the report alone.
+families, and of the largest batches that fit, and some for newer slices; nothing is run. Hours on
+two CPU cores, in order of importance; it can be stopped at any time and resumes from what
+benchmarks/results/tpu_compile.json holds. Writes that and tpu_compile.md alongside it; --report
+writes the report alone.
 """
 
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +25,7 @@ from smh_jax.config.files import write_text
 from smh_jax.config.names import check_known
 from smh_jax.tpu_compiler.results import number
 
-SECTIONS = ("table1", "table3", "families", "largest")
+SECTIONS = ("table1", "table3", "families", "newer", "largest")
 # Other commands have flags of these names; tests import several into one process.
 ONLY = flags.DEFINE_list(
     "only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.", allow_override=True
@@ -35,11 +37,14 @@ OUTPUT = flags.DEFINE_string(
 
 TOPOLOGY = "v3:4x4"
 _CORES = 32
+# Slices of 16 chips, which are 16 devices to JAX.
+NEWER_TOPOLOGIES = ("v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4")
 # The kinds of row of the paper's Table 1, by the methods' names here.
 _TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
 
 Rows = Mapping[str, tpu_compiler.Analysis]
-Compile = Callable[[str, bool], tpu_compiler.Analysis]
+# Of a config and a topology; the last argument is whether memory suffices.
+Compile = Callable[[str, str, bool], tpu_compiler.Analysis]
 
 
 def efficientnet(variant: str, target_size: int, method: str = "smh") -> str:
@@ -84,6 +89,12 @@ FAMILIES = {
     "EfficientNet-B0, dense": efficientnet("b0", 0, "dense"),
     "EfficientNet-B0, SMH": efficientnet("b0", 3_000_000),
 }
+# The batches are the recipes', over half as many devices.
+NEWER = {
+    "ResNet-50, dense": FAMILIES["ResNet-50, dense"],
+    "ResNet-50, SMH at 10%": "configs/imagenet_resnet.py:target_size=2555703",
+    "EfficientNet-B0, SMH": FAMILIES["EfficientNet-B0, SMH"],
+}
 
 
 # The largest batch per core that was seen to fit, at the largest of Table 3's targets below the
@@ -102,21 +113,32 @@ def compile_all(sections: list[str], compile_step: Compile) -> None:
     if "table1" in sections:
         dense, smh, *others = (config for _, _, config in table1())
         for config in (smh, dense, *others):
-            compile_step(config, False)
+            compile_step(config, TOPOLOGY, False)
     if "table3" in sections:
         # The largest model first: where it fits, so do the others.
         for config in reversed(TABLE3.values()):
-            compile_step(config, True)
+            compile_step(config, TOPOLOGY, True)
     if "families" in sections:
         for config in FAMILIES.values():
-            compile_step(config, False)
+            compile_step(config, TOPOLOGY, False)
+    if "newer" in sections:
+        # First whether all of them fit, which is known soon.
+        for memory_only, config, topology in itertools.product(
+            (True, False), NEWER.values(), NEWER_TOPOLOGIES
+        ):
+            compile_step(config, topology, memory_only)
     if "largest" in sections:
         for config in LARGEST.values():
-            compile_step(config, True)
+            compile_step(config, TOPOLOGY, True)
 
 
 def report(rows: Rows) -> str:
     """The results in Markdown; what is not compiled yet is left out."""
+    newer = {
+        f"{label} on {topology}": f"{config} {topology}"
+        for label, config in NEWER.items()
+        for topology in NEWER_TOPOLOGIES
+    }
     versions = sorted({f"libtpu {row.libtpu}" for row in rows.values()})
     parts = [
         "# Training steps in the eyes of the TPU compiler",
@@ -132,6 +154,8 @@ def report(rows: Rows) -> str:
         "## SMH at each row of the paper's Table 3, at the recipe's batch\n\n"
         + _table(rows, TABLE3),
         "## Other families\n\n" + _table(rows, FAMILIES),
+        "## Newer slices\n\nOf 16 chips, each one device to JAX, at the recipe's batch. Cycles of "
+        "different generations are not to be compared.\n\n" + _table(rows, newer),
         "## Largest batch per core that was seen to fit, SMH\n\n"
         "Memory is not quite affine in the batch, so that a somewhat larger one may fit.\n\n"
         + _table(rows, LARGEST),
@@ -175,9 +199,9 @@ def main(_: list[str]) -> None:
         rows = {name.removesuffix(f" {TOPOLOGY}"): row for name, row in results.rows.items()}
         write_text(report_path, report(rows))
 
-    def compile_step(config: str, memory_only: bool) -> tpu_compiler.Analysis:
-        logging.info("%s%s", config, " (memory only)" if memory_only else "")
-        row = results.add(config, read_config(config), TOPOLOGY, memory_only=memory_only)
+    def compile_step(config: str, topology: str, memory_only: bool) -> tpu_compiler.Analysis:
+        logging.info("%s for %s%s", config, topology, " (memory only)" if memory_only else "")
+        row = results.add(config, read_config(config), topology, memory_only=memory_only)
         write_report()
         return row
 

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from absl import logging
+from etils import epath
 
 from experiments.experiment import Experiment
-from experiments.row import Row
+from experiments.row import ROOT, Row
 from smh_jax import config as configs
 from smh_jax.config import Config
 from smh_jax.config.config_files import read_run_config
@@ -33,11 +34,11 @@ class CorruptResultError(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a row, in the folder of all runs of the row's scale."""
+    """One run of a row, in the folder of all runs of the row's scale, on disk or in a bucket."""
 
     row: Row
     seed: int
-    folder: pathlib.Path
+    folder: epath.Path
 
     @property
     def name(self) -> str:
@@ -50,19 +51,24 @@ class Job:
         return tuple(f"{name}/seed{self.seed}" for name in self.row.needs)
 
     @property
-    def workdir(self) -> pathlib.Path:
+    def workdir(self) -> epath.Path:
         """The folder of the run, of this row and seed alone."""
         return self.folder / self.name
 
     @property
-    def result_path(self) -> pathlib.Path:
+    def result_path(self) -> epath.Path:
         """The file that is written when the run is complete."""
         return self.workdir / ("conversion.json" if self.row.convert_from else "result.json")
 
     def file_alongside(self, ending: str, process_id: int = 0) -> pathlib.Path:
-        """The 'log' (what it printed) or 'lock' of a process, alongside the folder of the run."""
+        """The 'log' (what it printed) or 'lock' of a process, alongside the folder of the run.
+
+        Of a run in gs://BUCKET they are in runs/BUCKET of the project, on each machine its own.
+        """
+        scheme, _, place = os.fspath(self.workdir).rpartition("://")
+        workdir = ROOT / "runs" / place if scheme else pathlib.Path(place)
         process = f".{process_id}" if process_id else ""
-        return self.workdir.with_name(f"{self.workdir.name}{process}.{ending}")
+        return workdir.with_name(f"{workdir.name}{process}.{ending}")
 
     @cached_property
     def config(self) -> Config:
@@ -113,18 +119,30 @@ class Job:
         if listed:
             raise CorruptResultError(f"{self.result_path} is of another configuration ({listed})")
 
-    def set_aside(self) -> pathlib.Path:
+    def set_aside(self) -> epath.Path:
         """Renames the whole folder to the first free name alongside it; the run starts anew."""
         names = (f"{self.workdir}.set-aside-{number}" for number in itertools.count(1))
         return self.workdir.rename(next(name for name in names if not os.path.exists(name)))
 
 
-def jobs(experiment: Experiment, workdir: pathlib.Path, seeds: tuple[int, ...] | None) -> list[Job]:
+def root(workdir: str) -> epath.Path:
+    """The folder of all experiments, on disk in full."""
+    return epath.Path(workdir) if in_bucket(workdir) else epath.Path(workdir).resolve()
+
+
+def in_bucket(workdir: str | os.PathLike[str]) -> bool:
+    """Whether a folder is in a bucket."""
+    return "://" in os.fspath(workdir)
+
+
+def jobs(
+    experiment: Experiment, workdir: os.PathLike[str], seeds: tuple[int, ...] | None
+) -> list[Job]:
     """All runs of an experiment, seed by seed, so that a first answer is there early.
 
     They are in the workdir of all experiments; `seeds` replaces those of every row.
     """
-    folder = workdir / experiment.folder
+    folder = epath.Path(workdir) / experiment.folder
     trained = (row for row in experiment.rows if not row.size_of)
     asked = [(row, row.seeds if seeds is None else seeds) for row in trained]
     all_jobs = [Job(row, seed, folder) for row, row_seeds in asked for seed in row_seeds]

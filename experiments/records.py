@@ -8,6 +8,7 @@ import statistics
 from typing import Any
 
 from absl import logging
+from etils import epath
 
 from experiments.experiment import Experiment
 from experiments.job import CorruptResultError, Job, jobs
@@ -74,7 +75,7 @@ class Record:
         return exports
 
 
-def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]:
+def collect(experiment: Experiment, workdir: epath.Path) -> tuple[Record, ...]:
     """Reads the results of an experiment's runs, and measures the exports that its rows ask for.
 
     Results that cannot be counted are named in the log and left out. The workdir is that of
@@ -95,9 +96,9 @@ def collect(experiment: Experiment, workdir: pathlib.Path) -> tuple[Record, ...]
     return tuple(Record(row, tuple(results)) for row, results in runs.items())
 
 
-def _of_other_seeds(experiment: Experiment, workdir: pathlib.Path) -> list[Job]:
+def _of_other_seeds(experiment: Experiment, workdir: epath.Path) -> list[Job]:
     """Runs of seeds that were asked for in place of the rows' own (`experiments.run --seeds`)."""
-    folder = workdir / experiment.folder
+    folder = epath.Path(workdir) / experiment.folder
     return [
         Job(row, int(path.name[4:]), folder)
         for row in experiment.rows
@@ -126,7 +127,7 @@ def _of_size(result: dict[str, Any], elastic_size: int) -> dict[str, Any]:
     return measured | {"num_variables": of_size["num_variables"], "train_seconds": 0.0}
 
 
-def _exports(workdir: pathlib.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _exports(workdir: epath.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Bytes and test accuracy of a run's exported file, by precision of its pools."""
     # They need all of the trainer, which other reports do without.
     from smh_jax.shipping import artifact as artifacts

@@ -40,13 +40,14 @@ def main(argv: list[str]) -> None:
     experiment = catalogue.load_argument(argv, SCALE.value)
     # They take seconds to load, which a mistake in the flags need not wait for.
     from experiments import records, render
+    from experiments.job import root
 
     path_of = functools.partial(records.path_of, experiment, _output(experiment.scale))
     if WORKDIR.value is None:
         own, committed = path_of(".json"), records.path_of(experiment, RESULTS, ".json")
         results = records.read(experiment, own if own.exists() else committed)
     else:
-        results = records.collect(experiment, pathlib.Path(WORKDIR.value).resolve())
+        results = records.collect(experiment, root(WORKDIR.value))
         if not any(record.runs for record in results):
             raise ValueError(
                 f"--workdir={WORKDIR.value} holds no result of {experiment.name} at scale "
@@ -74,6 +75,10 @@ def _output(scale: str) -> pathlib.Path:
         return pathlib.Path(OUTPUT.value)
     # What is committed are the paper's tables; an ablation is its owner's.
     is_own = scale == "sweep" and WORKDIR.value is not None
+    if is_own and "://" in WORKDIR.value:
+        raise ValueError(
+            f"--workdir={WORKDIR.value} is in a bucket: give --output, a folder on disk"
+        )
     return pathlib.Path(WORKDIR.value) / "reports" if is_own else RESULTS
 
 

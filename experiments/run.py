@@ -3,15 +3,18 @@
     python -m experiments.run table1 --scale=reduced --workdir=runs/paper
     python -m experiments.run table3 --scale=paper --workdir=runs/paper --dry_run
     python -m experiments.run experiments/sweeps/blocks.toml --workdir=runs/sweeps
+    python -m experiments.run table1 --scale=paper --workdir=gs://BUCKET/paper
 
 Each row and seed has a folder of its own, which tables that hold the same row share. Stopped at any
 moment, even killed, the same command resumes; what is done is not repeated, and several of these
 commands may share a workdir. A row that needs another row's run is trained after it. A failed run
-is tried once more and then reported.
+is tried once more and then reported. The exit code is 75 where runs are left that did not fail.
+
+A workdir in a bucket is for the hosts of a TPU slice, each of which is given the same command: they
+go through the runs together (scripts/launch_tpu.sh).
 """
 
 import functools
-import pathlib
 import signal
 import sys
 
@@ -38,23 +41,32 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Of a Ray cluster; none s
 def main(argv: list[str]) -> None:
     """Lists, runs and reports."""
     # They take seconds to load, which a mistake in the flags need not wait for.
+    import jax
+
     from experiments import cost
     from experiments.executors import local, ray
-    from experiments.job import jobs, split
+    from experiments.job import in_bucket, jobs, root, split
     from experiments.runner import run_all, select, summary
     from smh_jax.training.workdir import Workdir
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Accelerators are for the runs, in processes of their own.
+    jax.config.update("jax_platforms", "cpu")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.INTERRUPTED))
     experiment = catalogue.load_argument(argv, SCALE.value)
-    if "://" in WORKDIR.value:
-        raise ValueError(f"--workdir={WORKDIR.value} must be a folder on disk")
-    workdir = pathlib.Path(WORKDIR.value).resolve()
+    workdir, shared = root(WORKDIR.value), in_bucket(WORKDIR.value)
+    if shared and (EXECUTOR.value != "local" or WORKERS.value > 1):
+        raise ValueError(
+            f"--workdir={WORKDIR.value} in a bucket is for --executor=local with one worker, "
+            "which every host of a TPU slice runs; name a folder on disk"
+        )
     Workdir(workdir).check_usable()
     selected = select(jobs(experiment, workdir, _seeds()), ONLY.value)
+    if shared and (converted := [job.name for job in selected if job.row.convert_from]):
+        raise ValueError(f"--workdir={WORKDIR.value}: {converted[0]} needs a folder on disk")
     for job in selected:
         # Every mistake in a row is found before the first is trained.
         _ = job.config
-    done, left = split(selected, set_aside=not DRY_RUN.value)
+    done, left = split(selected, set_aside=not (DRY_RUN.value or shared))
     costs = {job: cost.estimate(job) for job in left}
     print(f"{experiment.title} ({experiment.scale}): {len(done)} runs done, {len(left)} left")
     for job in selected:
@@ -72,6 +84,8 @@ def main(argv: list[str]) -> None:
     if failed:
         listed = "; ".join(f"{job.name}: {message}" for job, message in failed.items())
         raise ValueError(f"{len(failed)} of {len(selected)} runs failed, twice each: {listed}")
+    if not all(job.result_path.exists() for job in left):
+        raise SystemExit(cli.INTERRUPTED)
 
 
 def _seeds() -> tuple[int, ...] | None:

@@ -3,10 +3,13 @@
 #
 #   scripts/launch_tpu.sh --name=b2 --zone=europe-west4-a -- \
 #       --config=configs/imagenet_efficientnet.py --workdir=gs://BUCKET/b2
+#   scripts/launch_tpu.sh --name=table1 --zone=europe-west4-a -- \
+#       experiments.run table1 --scale=paper --workdir=gs://BUCKET/paper
 #
 # Creates the slice or reuses the one of that name, installs these sources with the tested versions
-# on every worker, starts `python -m smh_jax.main` with what follows -- on all of them, and watches
-# until the run is complete. A preempted slice is made anew, an interrupted run is started again, and
+# on every worker, starts `python -m smh_jax.main` with what follows -- on all of them, or
+# `experiments.run` where it is named, which trains one row of a table after the other, and watches
+# until all of it is complete. A preempted slice is made anew, an interrupted run is started again, and
 # it resumes from its last checkpoint; so it does when this script is ended and called again. The
 # slice is left running (and charged for) unless --delete is given.
 #
@@ -59,6 +62,12 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$name" ] || fail "--name is missing"
 [ -n "$zone" ] || fail "--zone is missing"
+program=smh_jax.main
+case ${1:-} in
+    smh_jax.main | experiments.run) program=$1; shift ;;
+    -* | '') ;;
+    *) fail "after --, $1 is neither smh_jax.main nor experiments.run" ;;
+esac
 config='' workdir=''
 for argument in "$@"; do
     case $argument in
@@ -66,7 +75,8 @@ for argument in "$@"; do
         --workdir=*) workdir=${argument#*=} ;;
     esac
 done
-[ -n "$config" ] || fail "after --, --config=configs/... is missing"
+[ -n "$config" ] || [ "$program" != smh_jax.main ] ||
+    fail "after --, --config=configs/... is missing"
 # The machines' own disks go with the slice, and its workers share none.
 case $workdir in
     gs://*) ;;
@@ -146,15 +156,15 @@ install() {
 
 # Starts the run where it is not running. It outlives the connection.
 start() {
-    local program='' variable
+    local command='' variable
     for variable in ${environment[@]+"${environment[@]}"}; do
-        program+="export $(printf '%q' "$variable"); "
+        command+="export $(printf '%q' "$variable"); "
     done
-    program+=".venv/bin/python -m smh_jax.main$(printf ' %q' "$@"); echo \$? > run.exit"
+    command+=".venv/bin/python -m $program$(printf ' %q' "$@"); echo \$? > run.exit"
     on_all_workers "cd smh_jax
         if [ ! -e run.exit ] && [ -e run.pid ] && kill -0 \$(cat run.pid) 2> /dev/null; then exit; fi
         rm -f run.exit
-        nohup bash -c $(printf '%q' "$program") > run.log 2>&1 < /dev/null & echo \$! > run.pid"
+        nohup bash -c $(printf '%q' "$command") > run.log 2>&1 < /dev/null & echo \$! > run.pid"
 }
 
 # One line of each worker: 'worker running', 'worker exit CODE', or 'worker gone' after a reboot.
@@ -225,5 +235,8 @@ while true; do
             ;;
     esac
 done
-echo "the run is complete: $workdir/result.json"
+case $program in
+    smh_jax.main) echo "the run is complete: $workdir/result.json" ;;
+    *) echo "all runs are complete: python -m experiments.report$(printf ' %q' "$@")" ;;
+esac
 [ -z "$delete" ] || tpu delete "$name"

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import benchmark
+from benchmarks import benchmark, tpu_compile
 from experiments import catalogue, markdown, records, render
 from experiments.answers import difference
 from experiments.experiment import Claim
@@ -15,6 +15,7 @@ from experiments.records import RATE, RESULTS, Record
 from experiments.row import ROOT
 from experiments.tables.kinds import label
 from experiments.tables.small_scale import DENSE_SIZES, REDUCED, best_rate
+from smh_jax.training.pictures.names import model_name
 
 # What the accuracies of several tables are of.
 SETTING = (
@@ -33,11 +34,11 @@ def reported(experiment: str) -> tuple[Record, ...]:
 
 @functools.cache
 def benchmark_rows(name: str) -> tuple[dict[str, Any], ...]:
-    """The rows of a committed benchmark, over the cases that are its own."""
+    """The rows of a committed benchmark, over those of its own cases that were measured."""
     content = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    return tuple(
-        row for case in benchmark.load()[name].cases for row in content["cases"][case]["rows"]
-    )
+    measured = content["cases"]
+    cases = [case for case in benchmark.load()[name].cases if case in measured]
+    return tuple(row for case in cases for row in measured[case]["rows"])
 
 
 def _of(experiment: str, series: str, size: int | None) -> Record | None:
@@ -175,6 +176,100 @@ def speed() -> str:
         "of the dense step."
     )
     return f"{text}\n\n" + markdown.table(["", "generating", "training step"], rows)
+
+
+def feathermap() -> str:
+    """Generated weights here and in PyTorch, next to each framework's dense model."""
+    measured = benchmark_rows("peer")
+    rows = [
+        [
+            f"{row['what']}, {model_name(row['model'])} at {row['side']} pixels, batch "
+            f"{row['batch_size']}",
+            f"{_METHODS_OF_PEERS[row['method']]}, {row['framework']}",
+            f"{row['milliseconds']:,.0f}",
+            f"{row['ratio']:.2f}" * (row["method"] != "dense"),
+            row["ratio_quartiles"] * (row["method"] != "dense"),
+        ]
+        for row in measured
+    ]
+    text = (
+        "Medians of processor time, and multiples of the same framework's dense model with their "
+        "quartiles; 10% of the variables on both sides, the same number."
+    )
+    headings = ["", "", "processor ms", "x dense", "quartiles"]
+    return f"{text}\n\n" + markdown.table(headings, rows, text=(0, 1, 4))
+
+
+_METHODS_OF_PEERS = {
+    "dense": "dense",
+    "smh": "SMH",
+    "smh, all at once": "SMH, all weights at once",
+    "smh, on the fly": "SMH, on the fly",
+    "FeatherMap": "FeatherMap's way",
+    "FeatherMap, all at once": "FeatherMap's way, all weights at once",
+    "FeatherMap, on the fly": "FeatherMap's way, layer by layer",
+}
+
+# What Google Cloud calls slices of 16 chips, and the software of their machines, by topology.
+_SLICES = {
+    "v3:4x4": ("v3-32", "tpu-ubuntu2204-base"),
+    "v4:2x2x4": ("v4-32", "tpu-ubuntu2204-base"),
+    "v5e:4x4": ("v5litepod-16", "v2-alpha-tpuv5-lite"),
+    "v5p:2x2x4": ("v5p-32", "v2-alpha-tpuv5"),
+    "v6e:4x4": ("v6e-16", "v2-alpha-tpuv6e"),
+}
+
+
+def slices() -> str:
+    """What the recipes take of each generation's memory, by the TPU compiler."""
+    path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
+    compiled = json.loads(path.read_text())["rows"]
+    rows = []
+    for topology, (accelerator, runtime) in _SLICES.items():
+        found = [compiled.get(f"{config} {topology}") for config in tpu_compile.NEWER.values()]
+        known = [row for row in found if row]
+        cells = [
+            "" if row is None else f"{row['memory_bytes'] / 2**30:.1f} for {row['batch_per_core']}"
+            for row in found
+        ]
+        if known:
+            limit = f"{known[0]['limit_bytes'] / 2**30:.1f}"
+            rows.append([topology, f"`{accelerator}`, `{runtime}`", limit, *cells])
+    text = (
+        "GiB of a device that a step takes at the recipe's batch, for the images of a device, by "
+        "the TPU compiler (the code counted as 0.5 where it was not written); a v3 slice of 16 "
+        "chips has 32 devices, the others 16. Accelerators and runtimes are Google's names."
+    )
+    headings = ["slice", "`--accelerator`, `--runtime`", "GiB there are", *tpu_compile.NEWER]
+    return f"{text}\n\n" + markdown.table(headings, rows, text=(0, 1))
+
+
+# Hyper-threads of the four hosts of a v3 slice of 32 cores, and what is taken for the speed of one.
+_THREADS, _OF_A_CORE = 4 * 96, 0.5
+
+
+def input_speed() -> str:
+    """Whether the hosts of a slice prepare as many images as its cores take."""
+    rows = []
+    for row in benchmark_rows("input_pipeline"):
+        speed = row["images_per_second"]
+        kind = row["library"]
+        if kind == "smh_jax":
+            kind += f", {row['preprocessing']}, {row['augmentation']}, {row['dtype']}"
+        slice_speed = _THREADS * _OF_A_CORE * speed
+        rows.append([kind, f"{speed:,.0f}", f"{row['ratio']:.2f}", f"{slice_speed:,.0f}"])
+    read = min(
+        row["read_per_second"]
+        for row in benchmark_rows("input_pipeline")
+        if row.get("read_per_second")
+    )
+    text = (
+        "ImageNet's JPEGs (500 x 375 pixels) to training images of 224 pixels, per second of "
+        "processor time, and what four hosts of 96 hyper-threads would prepare if a hyper-thread "
+        f"does half of what a core does here. Reading records alone: {read:,.0f} a second."
+    )
+    headings = ["", "images a second", "x decoding alone", "4 hosts"]
+    return f"{text}\n\n" + markdown.table(headings, rows)
 
 
 def good_for() -> str:
@@ -394,12 +489,15 @@ def ways_to_small_files() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
+        feathermap,
         good_for,
+        input_speed,
         methods,
         precisions,
         rates,
         routes,
         sizes,
+        slices,
         smallest_files,
         speed,
         ways_to_small_files,

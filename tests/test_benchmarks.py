@@ -1,17 +1,18 @@
 """The benchmarks run, and their files hold what they say."""
 
 import functools
+import importlib.util
 import json
 
 import jax
 import pytest
 
-from benchmarks import materialize, plots, run, scaling, training_step
+from benchmarks import materialize, peer, plots, run, scaling, training_step
 from benchmarks.benchmark import Benchmark
 from smh_jax import Manifest, cli, methods, models
 
 # These start processes, which import and compile everything anew, or compile larger programs.
-SLOW = ("start_up", "scaling", "training_step", "inference", "memory")
+SLOW = ("start_up", "scaling", "training_step", "inference", "memory", "peer")
 
 
 # Of the methods that are compared, those that are compiled here.
@@ -53,6 +54,8 @@ def test_every_method_that_is_compared_exists():
     ],
 )
 def test_every_benchmark_runs(name, measured, tmp_path):
+    if name == "peer" and importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torch is not installed; it comes with the extra 'peer'")
     benchmark, results = run.BENCHMARKS[name], measured(name)
     (rows,) = results.values()
     assert rows
@@ -79,7 +82,7 @@ def test_ratios_are_of_the_reference(measured):
     assert smh["examples_per_second"] == pytest.approx(smh["batch_size"] / smh["seconds"])
 
 
-@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling"])
+@pytest.mark.parametrize("name", ["materialize", "training_step", "inference", "scaling", "peer"])
 def test_committed_results_can_be_drawn_and_give_the_committed_table(name, monkeypatch, tmp_path):
     content = json.loads((run.RESULTS / f"{name}.json").read_text())
     results = {case: entry["rows"] for case, entry in content["cases"].items()}
@@ -134,3 +137,52 @@ def test_a_missing_library_is_told_before_anything_is_measured():
     cli.require("json", "plot")
     with pytest.raises(ValueError, match=r"needs no_such_library: pip install 'smh_jax\[plot\]'"):
         cli.require("no_such_library", "plot")
+
+
+def test_a_peer_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs torch: pip install 'smh_jax\[peer\]'"):
+        peer.measure("training:resnet18:32:2:2", 1)
+
+
+# TensorFlow and torchvision in one process may crash.
+FEATHERMAP = """
+import json, sys, torch
+from benchmarks import feathermap
+from torch import nn
+model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(80, 7))
+wanted = [tensor.shape for tensor in model.state_dict().values()]
+torch.manual_seed(0)
+compressed = feathermap.FeatherMap(model, 0.3).eval()
+compressed.generate()
+images = torch.randn(2, 3, 6, 6)
+at_once = compressed(images)
+product, size = compressed.v1 @ compressed.v2, 5 * 27 + 5 + 80 * 7 + 7
+sizes = [*product.shape, *compressed.v1.shape, size]
+first = model[0].weight / model[0].weight_p
+last = model[3].bias / model[3].bias_p
+places = [
+    (first.flatten() - product.flatten()[: 5 * 27]).abs().max().item(),
+    (last - product.flatten()[size - 7 : size]).abs().max().item(),
+]
+compressed.deploy()
+per_layer = compressed(images)
+print(json.dumps({
+    "sizes": sizes, "places": places, "spread": at_once.std().item(),
+    "difference": (at_once - per_layer).abs().max().item(), "kept": model[0].weight is not None,
+}))
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None,
+    reason="torch is not installed; it comes with the extra 'peer'",
+)
+def test_feathermaps_layers_are_slices_of_one_product(run_python):
+    found = json.loads(run_python("-c", FEATHERMAP, anew=True).stdout)
+    # 707 weights, a square of 27, and 0.3 * 27 / 2 columns.
+    assert found["sizes"] == [27, 27, 27, 5, 707]
+    assert max(found["places"]) < 1e-6
+    assert found["spread"] > 0.01
+    assert found["difference"] < 1e-5
+    assert not found["kept"]

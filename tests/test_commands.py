@@ -2,11 +2,13 @@
 
 import dataclasses
 import errno
+import json
 import os
 import pathlib
 import runpy
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tomllib
@@ -17,7 +19,9 @@ import PIL.Image
 import pytest
 from etils import epath
 
+from experiments.executors import local, process
 from smh_jax import cli
+from smh_jax.config import to_json_dict
 from smh_jax.shipping import artifact
 from smh_jax.training import loop
 from tests import artifacts
@@ -167,3 +171,35 @@ def test_compiled_programs_are_kept_where_the_user_says_or_nowhere(cache, tmp_pa
     cli.keep_compiled_programs()
     assert cache() == "elsewhere"
     assert not (tmp_path / "smh_jax").exists()
+
+
+@pytest.mark.parametrize(
+    ("endings", "code"),
+    [
+        (["done"], None),
+        (["interrupted"], cli.INTERRUPTED),
+        (["failed", "done"], None),
+        (["failed", "failed"], "error: 1 of 1 runs failed, twice each: "),
+    ],
+)
+def test_the_exit_code_of_an_experiment_says_whether_runs_are_left(
+    endings, code, tmp_path, run_command, monkeypatch
+):
+    def execute(queue, workers):
+        for ending in endings:
+            job = queue.popleft()
+            if ending == "done":
+                job.workdir.mkdir(parents=True)
+                (job.workdir / "config.json").write_text(json.dumps(to_json_dict(job.config)))
+                counts = {"num_variables": 9, "steps": 5, "seed": 0}
+                result = counts | {"test_accuracy": 0.5, "train_seconds": 7.0}
+                job.result_path.write_text(json.dumps(result))
+            message = "why" if ending == "failed" else ""
+            yield process.Outcome(job, message, interrupted=ending == "interrupted")
+
+    monkeypatch.setattr(local, "execute", execute)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    path = tmp_path / "one.toml"
+    path.write_text('config = "configs/digits.py:depth=8"\n[grid]\nepochs = [0.2]')
+    ended = run_command(f"experiments.run {path} --workdir={tmp_path}/runs")
+    assert ended == code or str(ended).startswith(str(code))

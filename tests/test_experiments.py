@@ -12,13 +12,14 @@ import sys
 import time
 
 import pytest
+import tensorflow_datasets as tfds
 
 from experiments import catalogue, cost, panels, paper, plots, records, render, runner, sweep
 from experiments.answers import answer, difference
 from experiments.executors import local
 from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
-from experiments.job import CorruptResultError, Job, jobs, split
+from experiments.job import CorruptResultError, Job, jobs, root, split
 from experiments.row import Row, TpuSlice
 from experiments.tables import small_scale
 from experiments.tables.small_scale import REDUCED, STANDARD
@@ -483,6 +484,23 @@ def test_a_result_counts_that_began_with_an_option_that_is_no_more(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(CorruptResultError, match="option 'pool_dtype' of method smh is unknown"):
         job.result()
+
+
+def test_runs_in_a_bucket():
+    experiment = an_experiment(a_row(), a_row(name="b"))
+    with tfds.testing.MockFs():
+        first, second = jobs(experiment, root("gs://bucket/paper"), None)
+        assert first.command()[-1] == "--workdir=gs://bucket/paper/x-sweep/a/seed0"
+        assert split([first, second]) == ({}, [first, second])
+        finish(first)
+        done, left = split([first, second])
+        assert (list(done), left) == ([first], [second])
+        finished, missing = records.collect(experiment, root("gs://bucket/paper"))
+        assert (finished.size, missing.size) == (100, None)
+        # What a host prints and locks is its own.
+        lock = second.file_alongside("lock", 1)
+        assert lock == ROOT / "runs/bucket/paper/x-sweep/b/seed0.1.lock"
+    assert root("runs") == pathlib.Path("runs").resolve()
 
 
 def test_costs_grow_with_epochs_and_models(tmp_path):

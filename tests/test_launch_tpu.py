@@ -130,6 +130,17 @@ def test_a_preempted_slice_is_made_anew_and_the_run_resumes(cloud):
     assert "the run is complete: gs://bucket/b 0/result.json" in done.stdout
 
 
+def test_a_table_is_trained_row_by_row_by_every_worker(cloud):
+    table = ("experiments.run", "table1", "--scale=paper", "--workdir=gs://bucket/paper")
+    # As above; at look 4 all rows but one are done.
+    done = cloud.launch(*SLICE, "--", *table, interrupt_at=4, finish_at=7)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = [line.split(maxsplit=1)[1] for line in cloud.lines("runs")]
+    assert runs == ["-m experiments.run table1 --scale=paper --workdir=gs://bucket/paper"] * 4
+    report = "experiments.report table1 --scale=paper --workdir=gs://bucket/paper"
+    assert f"all runs are complete: python -m {report}" in done.stdout
+
+
 def test_an_interrupted_run_is_resumed_and_its_slice_kept_until_it_is_complete(cloud):
     # Looks 1 and 2 find no slice; at look 4 the run has been told to end, at 7 it is complete.
     done = cloud.launch(*SLICE, "--delete", *RUN, interrupt_at=4, finish_at=7)
@@ -204,6 +215,11 @@ def test_dry_run_prints_what_is_then_called(cloud):
         (("--name=n", *RUN), "--zone is missing"),
         ((*SLICE, "--", "--workdir=gs://b/w"), "--config=configs/... is missing"),
         ((*SLICE, "--", "--config=c", "--workdir=runs/w"), "--workdir=runs/w must be in a bucket"),
+        (
+            (*SLICE, "--", "smh_jax.inspect", "--config=c"),
+            "smh_jax.inspect is neither smh_jax.main",
+        ),
+        ((*SLICE, "--", "experiments.run", "table1"), "--workdir=(missing) must be in a bucket"),
         ((*SLICE, "--cores=3", *RUN), "unknown option --cores=3"),
     ],
 )

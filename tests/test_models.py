@@ -23,7 +23,12 @@ NAMES = tuple(row["model"] for row in COUNTS)
 SMALLEST = ("resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small")
 # They repeat the blocks of shallower ones.
 _EVERY_MODEL = [pytest.mark.slow, pytest.mark.long]
-DEEP = ("cifar_resnet56", "resnet101", *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)))
+DEEP = (
+    "cifar_resnet56",
+    "resnet34",
+    "resnet101",
+    *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)),
+)
 # One of each family and of each kind of block.
 KINDS = (*SMALLEST, "cifar_resnet20", "resnet50", "mobilenet_v3_large")
 

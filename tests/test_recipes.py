@@ -225,6 +225,9 @@ def test_a_core_takes_what_fits_it_by_the_tpu_compilers_word():
     rows = results.Results(ROOT / "benchmarks/results/tpu_compile.json").rows
     largest = {}
     for name, row in rows.items():
+        # The recipe is for 32 cores of this generation.
+        if row.topology != "v3:4x4":
+            continue
         if row.fits and row.parts == 1 and (match := re.search(r":variant=(b\d),", name)):
             largest[match[1]] = max(largest.get(match[1], 0), row.batch_per_core)
     assert sorted(largest) == ["b0", "b1", "b2", "b3", "b4", "b5", "b6"]

@@ -316,6 +316,18 @@ SMALL = "configs/digits.py:depth=8,target_size=15000"
 
 @pytest.mark.slow
 @needs_libtpu
+def test_newer_slices_have_a_device_per_chip(run_python):
+    code = (
+        "from benchmarks import tpu_compile; from smh_jax.tpu_compiler import topology\n"
+        "for name in tpu_compile.NEWER_TOPOLOGIES:\n"
+        "    found = topology.find(name); print(len(found.devices), found.memory_bytes // 2**30)"
+    )
+    printed = run_python("-c", code, anew=True).stdout
+    assert printed.split() == ["16", "30", "16", "15", "16", "95", "16", "31"]
+
+
+@pytest.mark.slow
+@needs_libtpu
 def test_a_small_step_compiles():
     config = cli.read_config(SMALL)
     row = tpu_compiler.analyse(config, "v3:2x2")
@@ -380,7 +392,9 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
         )
     }
     rows[tpu_compile.efficientnet("b4", 5_000_000)] = ROW
+    rows["configs/imagenet_resnet.py:method=dense v5e:4x4"] = ROW
     text = tpu_compile.report(rows)
+    assert text.count("| ResNet-50, dense") == text.count("| ResNet-50, dense on v5e:4x4 |") == 1
     assert "| SMH" not in text
     (smh,) = (line for line in text.splitlines() if line.startswith("| smh") and "6,060" in line)
     assert "| 2.000 | 18.0 |" in smh
@@ -394,6 +408,7 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
         *tpu_compile.FAMILIES.values(),
         *(config for _, _, config in tpu_compile.table1()),
         *tpu_compile.LARGEST.values(),
+        *tpu_compile.NEWER.values(),
     ],
 )
 def test_configs_of_the_benchmark_are_read(config):

@@ -62,9 +62,10 @@ def start(
         cores: on which it runs; all where none is named.
         wait: for the lock if another process holds it; without, None is returned.
     """
-    job.workdir.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = job.file_alongside("lock", process_id)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(job.file_alongside("lock", process_id).open("w"))
+        lock = stack.enter_context(lock_path.open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

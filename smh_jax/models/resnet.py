@@ -105,6 +105,7 @@ VARIANTS = {
     name: Variant(ResNet, 224, {"stage_sizes": stage_sizes, "bottleneck": bottleneck})
     for name, stage_sizes, bottleneck in (
         ("resnet18", (2, 2, 2, 2), False),
+        ("resnet34", (3, 4, 6, 3), False),
         ("resnet50", (3, 4, 6, 3), True),
         ("resnet101", (3, 4, 23, 3), True),
     )

@@ -16,6 +16,8 @@ from smh_jax.training import parallel
 # Published clock rates (Jouppi et al. 2023, arXiv:2304.01433, table 4). Of other generations the
 # compiler's estimates are not to be relied on.
 _CLOCK_HZ = {"TPU v2": 700e6, "TPU v3": 940e6, "TPU v4": 1050e6}
+# The two cores of a chip are one device of twice the memory, as where Cloud TPUs run JAX.
+_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 _GIB = 2**30
 
 
@@ -55,7 +57,8 @@ def find(name: str) -> Topology:
     """The named topology.
 
     Args:
-        name: such as 'v3:2x2' (8 cores) or 'v3:4x4' (32 cores).
+        name: such as 'v3:2x2' (8 cores) or 'v3:4x4' (32 cores), 'v4:2x2x4', 'v5e:4x4', 'v5p:2x2x4'
+            or 'v6e:4x4' (16 chips, each of which is one device).
 
     Raises:
         ValueError: for an unknown one, or without libtpu.
@@ -65,7 +68,8 @@ def find(name: str) -> Topology:
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        options = _OPTIONS.get(name.partition(":")[0], {})
+        devices = topologies.get_topology_desc(name, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(
             f"topology={name!r} is not known to libtpu; v3:2x2 and v3:4x4 are ({error})"
