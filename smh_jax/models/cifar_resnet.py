@@ -8,13 +8,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from smh_jax.models import layers
+from smh_jax.models import convolution, layers
 from smh_jax.models.base import ConvNet, Variant, blocks
 
 STAGE_WIDTHS = (16, 32, 64)
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 # Padding 1 on each side, as in the original: SAME would be asymmetric at stride 2.
-conv3x3 = partial(nn.Conv, kernel_size=(3, 3), padding=1, use_bias=False, kernel_init=he_normal)
+conv3x3 = partial(
+    nn.Conv,
+    kernel_size=(3, 3),
+    padding=1,
+    use_bias=False,
+    kernel_init=he_normal,
+    conv_general_dilated=convolution.conv,
+)
 
 
 class BasicBlock(nn.Module):

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from smh_jax.models.convolution import conv
+
 ModuleDef = Callable[..., nn.Module]
 Activation = Callable[[jax.Array], jax.Array]
 Initializer = nn.initializers.Initializer
@@ -51,6 +53,7 @@ class ConvNorm(nn.Module):
             use_bias=False,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
+            conv_general_dilated=conv,
             name="conv",
         )(x)
         x = self.norm(name="bn")(x)
