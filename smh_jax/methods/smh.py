@@ -11,7 +11,7 @@ import numpy as np
 
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
-from smh_jax.methods import distributions, fitting, rectangles
+from smh_jax.methods import distributions, fitting, rectangles, spread
 from smh_jax.methods.base import Part, PooledMethod, Variables, check_at_least, check_choice, tile
 from smh_jax.methods.matrix_entries import entries
 
@@ -192,6 +192,7 @@ class SMH(PooledMethod):
         per_block = min(self.block_weights, rows * columns)
         num_entries = self.blocks * per_block
         u, v = (pools[key].reshape(self.blocks, *pools[key].shape[-2:]) for key in "uv")
+        u = spread.whole(u)
         kronecker = None
         if self.layout == "kronecker":
             kronecker = (rectangles.factor(rows)[1], *rectangles.factor(columns))
@@ -221,5 +222,8 @@ class SMH(PooledMethod):
         ]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        # Devices that share a model make as many columns each, all of which need all of U's rows.
+        u, v = spread.whole(u), spread.along(v, -1)
         # Products of bfloat16 factors add up in float32.
-        return jnp.matmul(u, v, preferred_element_type=jnp.promote_types(u.dtype, jnp.float32))
+        dtype = jnp.promote_types(u.dtype, jnp.float32)
+        return spread.along(jnp.matmul(u, v, preferred_element_type=dtype), -1)

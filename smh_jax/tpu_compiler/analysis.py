@@ -199,11 +199,11 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     batch = run.task.abstract_batch(run.dataset, per_core, config.data.image_dtype)
     state = jax.eval_shape(program.init_state)
     arguments = [
-        program.backend.abstract(state, cores, split=False),
-        program.backend.abstract(batch, cores, split=True),
+        program.backend.abstract(state, to.devices, split=False),
+        program.backend.abstract(batch, to.devices, split=True),
     ]
     if teacher is not None:
-        arguments.append(program.backend.abstract(teacher.collections, cores, split=False))
+        arguments.append(program.backend.abstract(teacher.collections, to.devices, split=False))
     facts = {
         "topology": to.name,
         "cores": cores,

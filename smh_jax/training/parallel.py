@@ -9,10 +9,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from smh_jax.methods import spread
 
 # The mapped axis: the name for collectives inside of steps.
 AXIS_NAME = "batch"
@@ -58,8 +62,12 @@ class Backend(abc.ABC):
         """This host's part [examples, ...] of a batch, split over its devices."""
 
     @abc.abstractmethod
-    def abstract(self, tree: Tree, num_devices: int, *, split: bool) -> Tree:
+    def abstract(self, tree: Tree, devices: Sequence[jax.Device], *, split: bool) -> Tree:
         """Shapes of the replicated or split arguments, given those that one device sees."""
+
+    def check_processes(self) -> None:
+        """Raises ValueError where it cannot be over the devices of this program's processes."""
+        return
 
     def to_devices(self, batches: Iterable[Tree]) -> Iterator[Tree]:
         """Splits batches over the local devices, a few batches ahead of their use."""
@@ -94,8 +102,8 @@ class Pmap(Backend):
         shape = (jax.local_device_count(), -1, *leaf.shape[1:])
         return jax.device_put(leaf.reshape(shape), self._sharding())
 
-    def abstract(self, tree, num_devices, *, split):
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_devices, *x.shape), x.dtype), tree)
+    def abstract(self, tree, devices, *, split):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(devices), *x.shape), x.dtype), tree)
 
     @staticmethod
     def _sharding() -> NamedSharding:
@@ -136,20 +144,182 @@ class ShardMap(Backend):
         sharding = NamedSharding(_mesh(jax.devices()), P(AXIS_NAME))
         return jax.make_array_from_process_local_data(sharding, leaf)
 
-    def abstract(self, tree, num_devices, *, split):
+    def abstract(self, tree, devices, *, split):
         def shape(x):
-            whole = (num_devices * x.shape[0], *x.shape[1:]) if split else x.shape
+            whole = (len(devices) * x.shape[0], *x.shape[1:]) if split else x.shape
             return jax.ShapeDtypeStruct(whole, x.dtype)
 
         return jax.tree.map(shape, tree)
 
 
-_BACKENDS = {"pmap": Pmap(), "shard_map": ShardMap()}
+@flax.struct.dataclass
+class Divided:
+    """An array that is split along an axis over the devices that share a model.
+
+    Attributes:
+        array: with zeros at the end of that axis, so that it can be split evenly.
+        shape: without them.
+    """
+
+    array: jax.Array
+    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
 
-def backend(name: str = "pmap") -> Backend:
-    """The backend of a name: 'pmap' or 'shard_map'."""
-    return _BACKENDS[name]
+@dataclasses.dataclass(frozen=True)
+class Spread(Backend):
+    """`ShardMap` in which several neighboring devices share a replica: its state and its examples.
+
+    Every large array of a state, such as a pool and what the optimizer keeps of it, is split along
+    its longest axis. A step sees all of a replica's state and examples; the compiler lets each
+    device compute its part.
+
+    Attributes:
+        model_devices: that share a replica.
+    """
+
+    model_devices: int
+
+    def check_processes(self):
+        # Each has to hold a whole replica, to save it.
+        replica_groups("parallel.model_devices", self.model_devices, jax.local_device_count())
+
+    def map_replicas(self, step, *, donate_state, devices=None):
+        mesh = self._mesh(devices or jax.devices())
+
+        def replica_step(*args):
+            return self._divide(step(*_undivided(args)))
+
+        def mapped(state, batch, *rest):
+            if mesh.shape[AXIS_NAME] == 1:
+                # XLA refuses to map an axis of one device by hand and another one itself.
+                with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                    one = jax.vmap(replica_step, None, None, axis_name=AXIS_NAME, axis_size=1)
+                    return one(state, batch, *rest)
+            return jax.shard_map(
+                replica_step,
+                mesh=mesh,
+                in_specs=(P(), P(AXIS_NAME), *(P() for _ in rest)),
+                out_specs=P(),
+                # The compiler maps the other axis.
+                axis_names={AXIS_NAME},
+                check_vma=False,
+            )(state, batch, *rest)
+
+        return jax.jit(mapped, donate_argnums=(0,) if donate_state else ())
+
+    def replicate(self, tree):
+        mesh = self._mesh(jax.devices())
+
+        def put(leaf: Any) -> Any:
+            leaf = np.asarray(leaf)
+            axis = _divided_axis(leaf.shape)
+            if axis is None:
+                return jax.device_put(leaf, NamedSharding(mesh, P()))
+            padded = np.pad(leaf, self._padding(leaf.shape, axis))
+            sharding = NamedSharding(mesh, _spec(axis))
+            array = jax.make_array_from_callback(padded.shape, sharding, lambda i: padded[i])
+            return Divided(array, leaf.shape)
+
+        return jax.tree.map(put, tree)
+
+    def first_replica(self, tree):
+        leaves, structure = jax.tree.flatten(tree, is_leaf=_is_divided)
+        pieces = jax.device_get([self._pieces(leaf) for leaf in leaves])
+        return jax.tree.unflatten(structure, map(_joined, leaves, pieces))
+
+    def split(self, leaf):
+        sharding = NamedSharding(self._mesh(jax.devices()), _EXAMPLES)
+        return jax.make_array_from_process_local_data(sharding, leaf)
+
+    def abstract(self, tree, devices, *, split):
+        mesh = self._mesh(devices)
+
+        def shape(x):
+            whole, spec = x.shape, P()
+            if split:
+                whole, spec = (len(devices) * x.shape[0], *x.shape[1:]), _EXAMPLES
+            elif (axis := _divided_axis(x.shape)) is not None:
+                padding, spec = self._padding(x.shape, axis), _spec(axis)
+                whole = tuple(n + more for n, (_, more) in zip(x.shape, padding, strict=True))
+            sharding = NamedSharding(mesh, spec)
+            array = jax.ShapeDtypeStruct(whole, x.dtype, sharding=sharding)
+            return array if split or not spec else Divided(array, x.shape)
+
+        return jax.tree.map(shape, tree)
+
+    def _mesh(self, devices: Sequence[jax.Device]) -> Mesh:
+        replicas = np.array(devices).reshape(-1, self.model_devices)
+        return Mesh(replicas, (AXIS_NAME, spread.MODEL_AXIS))
+
+    def _padding(self, shape: tuple[int, ...], axis: int) -> list[tuple[int, int]]:
+        """Of an array that is to be split evenly."""
+        more = -shape[axis] % self.model_devices
+        return [(0, more if i == axis else 0) for i in range(len(shape))]
+
+    def _divide(self, tree: Any) -> Any:
+        def divide(leaf: jax.Array) -> Any:
+            axis = _divided_axis(leaf.shape)
+            if axis is None:
+                return spread.whole(leaf)
+            padded = jnp.pad(leaf, self._padding(leaf.shape, axis))
+            return Divided(spread.along(padded, axis), leaf.shape)
+
+        return jax.tree.map(divide, tree)
+
+    def _pieces(self, leaf: Any) -> list[jax.Array]:
+        """The parts of an array of the state on this process's first replica."""
+        if not _is_divided(leaf):
+            return [leaf.addressable_data(0)]
+        return [leaf.array.addressable_data(i) for i in range(self.model_devices)]
+
+
+# How the examples of a batch are split: over all devices in order.
+_EXAMPLES = P((AXIS_NAME, spread.MODEL_AXIS))
+# Elements of the smallest array that is worth splitting.
+_LARGE = 2**14
+
+
+def _divided_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis along which an array of the state is split; None for one that is not."""
+    return int(np.argmax(shape)) if np.prod(shape) >= _LARGE else None
+
+
+def _spec(axis: int) -> P:
+    return P(*axis * [None], spread.MODEL_AXIS)
+
+
+def _is_divided(value: Any) -> bool:
+    return isinstance(value, Divided)
+
+
+def _undivided(tree: Any) -> Any:
+    """Inside of a step: the arrays of the shapes that it knows."""
+
+    def cut(leaf: Any) -> Any:
+        if not _is_divided(leaf):
+            return leaf
+        array = spread.along(leaf.array, _divided_axis(leaf.shape))
+        return spread.along(
+            array[tuple(slice(n) for n in leaf.shape)], _divided_axis(leaf.shape)
+        )
+
+    return jax.tree.map(cut, tree, is_leaf=_is_divided)
+
+
+def _joined(leaf: Any, pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """On the host: an array of the shape that a step knows, of its parts."""
+    if not _is_divided(leaf):
+        # Copied, since on a CPU it may be the device's own memory.
+        return np.array(pieces[0])
+    array = np.concatenate(pieces, _divided_axis(leaf.shape))
+    return array[tuple(slice(n) for n in leaf.shape)]
+
+
+def backend(name: str = "pmap", model_devices: int = 1) -> Backend:
+    """The backend of a name, 'pmap' or 'shard_map', with so many devices for each replica."""
+    if model_devices > 1:
+        return Spread(model_devices)
+    return {"pmap": Pmap, "shard_map": ShardMap}[name]()
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
