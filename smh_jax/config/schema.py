@@ -423,12 +423,10 @@ class Config:
 
     def _check_model_devices(self) -> None:
         """Raises ValueError for what would make all weights at once."""
-        without: dict[str, tuple[Any, Any]] = {
+        without = {
             "elastic.sizes": (self.elastic.sizes, ()),
             "pull.towards.name": (self.pull.towards.name, "dense"),
         }
-        if self.optimizer.weight_decay:
-            without["optimizer.weight_decay_on"] = (self.optimizer.weight_decay_on, "variables")
         _check_values(without, f"parallel.model_devices={self.parallel.model_devices}")
 
 

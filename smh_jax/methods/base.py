@@ -98,6 +98,11 @@ class Method(abc.ABC):
         leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
 
+    def squared_norm(self, params: Params, names: Sequence[str]) -> jax.Array:
+        """The sum of the squares of all elements of the named tensors of what `materialize` gave."""
+        leaves = self.manifest.leaves(params)
+        return squared_norm([leaves[name] for name in names])
+
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         """The variables with a function of each pool: of each array whose precision matters."""
         return {**variables, "pools": jax.tree.map(function, variables["pools"])}
@@ -214,6 +219,11 @@ def default_options(name: str) -> dict[str, Any]:
 def count(tree: Any) -> int:
     """Elements of all leaves of a pytree."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def squared_norm(arrays: Sequence[jax.Array]) -> jax.Array:
+    """The sum of the squares of all elements of some arrays."""
+    return sum((jnp.sum(jnp.square(array)) for array in arrays), jnp.float32(0))
 
 
 def tie(tree: Any, zero: jax.Array) -> Any:

@@ -226,4 +226,4 @@ class SMH(PooledMethod):
         u, v = spread.whole(u), spread.along(v, -1)
         # Products of bfloat16 factors add up in float32.
         dtype = jnp.promote_types(u.dtype, jnp.float32)
-        return spread.along(jnp.matmul(u, v, preferred_element_type=dtype), -1)
+        return spread.whole(spread.along(jnp.matmul(u, v, preferred_element_type=dtype), -1))

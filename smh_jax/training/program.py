@@ -68,12 +68,12 @@ class Program:
             steps_per_epoch=steps_per_epoch,
             num_steps=num_steps,
         )
-        optimizer = optim.create(config.optimizer, learning_rate, method)
-        if run.pull is not None:
-            optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         trained_model, trained_method = model, method
         if config.parallel.model_devices > 1:
             trained_model, trained_method = streamed.of(model, method)
+        optimizer = optim.create(config.optimizer, learning_rate, trained_method)
+        if run.pull is not None:
+            optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         step = functools.partial(
             train_step,
             model=trained_model,

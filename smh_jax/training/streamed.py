@@ -7,16 +7,18 @@ takes part in it, nor does the step: to it, the variables are the weights.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
-from smh_jax.methods import Method, Variables, innermost, spread, unwrapped
+from smh_jax.methods import Method, Variables, innermost, spread, squared_norm, unwrapped
 from smh_jax.methods.around import Around
 from smh_jax.models import jaxprs
 
@@ -33,6 +35,14 @@ class Unmade(Around):
 
     def materialize(self, variables: Variables) -> Variables:
         return self.changed(variables)
+
+    def squared_norm(self, params: Variables, names: Sequence[str]) -> jax.Array:
+        weights = _weights(innermost(self), params)
+
+        def of_tensor(name: str) -> jax.Array:
+            return squared_norm([_now(weights[name])])
+
+        return sum((jax.checkpoint(functools.partial(of_tensor, name))() for name in names), jnp.float32(0))
 
     def penalty(self, variables: Variables) -> jax.Array:
         return self.inner.penalty(variables)
