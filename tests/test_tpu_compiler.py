@@ -88,7 +88,16 @@ def test_a_program_is_added_up_with_its_loops():
         all_reduces=2 + 3,
         all_reduced_bytes=ALL,
         group_reduced_bytes=3 * GROUPED,
+        all_gathered_bytes=3 * 4 * 16,
     )
+
+
+def test_what_is_gathered_between_a_start_and_its_end_is_counted_once():
+    started = PROGRAM.replace(
+        "f32[16]{0:T(256)} all-gather(", "(f32[2]{0}, f32[16]{0}) all-gather-start("
+    )
+    assert started != PROGRAM
+    assert hlo.summarize(started) == hlo.summarize(PROGRAM)
 
 
 def test_the_length_of_a_loop_is_taken_from_the_compiler_where_it_knows_it():
@@ -109,6 +118,7 @@ def test_a_loop_of_unknown_length_is_an_error_unless_nothing_in_it_counts():
     body = unknown[unknown.index("%body.2 (") : unknown.index("%condition.2 (")]
     idle = body.replace("estimated_cycles", "other").replace("all-reduce(", "add(")
     idle = idle.replace("calls=%fused_computation.3", "calls=%fused_computation.1")
+    idle = idle.replace("all-gather(", "add(")
     assert hlo.summarize(unknown.replace(body, idle)).cycles == 1007
 
 

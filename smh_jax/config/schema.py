@@ -426,6 +426,7 @@ class Config:
         without = {
             "elastic.sizes": (self.elastic.sizes, ()),
             "pull.towards.name": (self.pull.towards.name, "dense"),
+            "frozen_from": (self.frozen_from, None),
         }
         _check_values(without, f"parallel.model_devices={self.parallel.model_devices}")
 

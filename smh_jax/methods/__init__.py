@@ -7,7 +7,13 @@ from smh_jax.config.names import check_known
 from smh_jax.manifest import Manifest
 from smh_jax.methods.around import innermost, unwrapped
 from smh_jax.methods.base import (
-    GROUPS, Method, Variables, default_options, names, of_name, squared_norm,
+    GROUPS,
+    Method,
+    Variables,
+    default_options,
+    names,
+    of_name,
+    squared_norm,
 )  # fmt: skip
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense

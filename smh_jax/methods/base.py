@@ -99,7 +99,7 @@ class Method(abc.ABC):
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
 
     def squared_norm(self, params: Params, names: Sequence[str]) -> jax.Array:
-        """The sum of the squares of all elements of the named tensors of what `materialize` gave."""
+        """The sum of all squares of the named tensors of what `materialize` gave."""
         leaves = self.manifest.leaves(params)
         return squared_norm([leaves[name] for name in names])
 

@@ -48,6 +48,7 @@ class Analysis:
             `CODE_BYTES` was counted.
         all_reduces, all_reduced_bytes, group_reduced_bytes, irregular: see `hlo.Summary`; None
             for a step that does not fit.
+        all_gathered_bytes: likewise; None also in analyses from before it was counted.
         flops, bytes_accessed: as XLA counts them; loops count once. None, as all that follows,
             unless the step fits and is compiled to the end.
         cycles: sum of the compiler's estimates, which leave out collectives, gathers, sorts and
@@ -74,6 +75,7 @@ class Analysis:
     all_reduced_bytes: int | None = None
     group_reduced_bytes: int | None = None
     irregular: int | None = None
+    all_gathered_bytes: int | None = None
     flops: float | None = None
     bytes_accessed: float | None = None
     cycles: int | None = None
@@ -266,5 +268,6 @@ def _analysis(
         all_reduced_bytes=summary.all_reduced_bytes,
         group_reduced_bytes=summary.group_reduced_bytes,
         irregular=summary.irregular,
+        all_gathered_bytes=summary.all_gathered_bytes,
         **measured,
     )

@@ -181,7 +181,9 @@ class Spread(Backend):
 
     def check_processes(self):
         # Each has to hold a whole replica, to save it.
-        replica_groups("parallel.model_devices", self.model_devices, jax.local_device_count())
+        devices = jax.local_device_count()
+        field = "parallel.model_devices"
+        replica_groups(field, self.model_devices, devices, "devices of each process")
 
     def map_replicas(self, step, *, donate_state, devices=None):
         mesh = self._mesh(devices or jax.devices())
@@ -248,7 +250,9 @@ class Spread(Backend):
         return jax.tree.map(shape, tree)
 
     def _mesh(self, devices: Sequence[jax.Device]) -> Mesh:
-        replicas = np.array(devices).reshape(-1, self.model_devices)
+        # On a TPU slice, devices of one host are not always neighbors.
+        by_process = sorted(devices, key=lambda device: device.process_index)
+        replicas = np.array(by_process).reshape(-1, self.model_devices)
         return Mesh(replicas, (AXIS_NAME, spread.MODEL_AXIS))
 
     def _padding(self, shape: tuple[int, ...], axis: int) -> list[tuple[int, int]]:
@@ -299,9 +303,7 @@ def _undivided(tree: Any) -> Any:
         if not _is_divided(leaf):
             return leaf
         array = spread.along(leaf.array, _divided_axis(leaf.shape))
-        return spread.along(
-            array[tuple(slice(n) for n in leaf.shape)], _divided_axis(leaf.shape)
-        )
+        return spread.along(array[tuple(slice(n) for n in leaf.shape)], _divided_axis(leaf.shape))
 
     return jax.tree.map(cut, tree, is_leaf=_is_divided)
 
@@ -332,12 +334,14 @@ def _first_shards(tree: Tree) -> Tree:
     return jax.tree.map(np.array, shards)
 
 
-def replica_groups(field: str, size: int, num_devices: int) -> tuple[tuple[int, ...], ...]:
+def replica_groups(
+    field: str, size: int, num_devices: int, named: str = "devices"
+) -> tuple[tuple[int, ...], ...]:
     """All replicas in groups of `size` neighbors; ValueError unless they come out even."""
     if num_devices % size:
         even = [str(n) for n in range(1, num_devices + 1) if num_devices % n == 0]
         raise ValueError(
-            f"{field}={size} does not divide the {num_devices} devices; "
+            f"{field}={size} does not divide the {num_devices} {named}; "
             f"use {' or '.join(filter(None, (', '.join(even[:-1]), even[-1])))}"
         )
     return tuple(tuple(range(first, first + size)) for first in range(0, num_devices, size))

@@ -7,7 +7,6 @@ takes part in it, nor does the step: to it, the variables are the weights.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,9 +39,9 @@ class Unmade(Around):
         weights = _weights(innermost(self), params)
 
         def of_tensor(name: str) -> jax.Array:
-            return squared_norm([_now(weights[name])])
+            return jax.checkpoint(lambda: squared_norm([_now(weights[name])]))()
 
-        return sum((jax.checkpoint(functools.partial(of_tensor, name))() for name in names), jnp.float32(0))
+        return sum(map(of_tensor, names), jnp.float32(0))
 
     def penalty(self, variables: Variables) -> jax.Array:
         return self.inner.penalty(variables)
@@ -135,9 +134,21 @@ def _rule(equation: JaxprEqn, operands: list[Any]) -> Sequence[Any]:
 
     def results(*present: Any) -> list[Any]:
         values = iter(present)
-        return jaxprs.bind(equation, [_now(x) if _is_later(x) else next(values) for x in operands])
+        now = [_now(x) if _is_later(x) else next(values) for x in operands]
+        return jaxprs.bind(equation, _in_step(now))
 
     if later == [not isinstance(atom, Literal) for atom in equation.invars]:
         literals = [operand for operand in operands if not _is_later(operand)]
         return [_Later(lambda i=i: results(*literals)[i]) for i in range(len(equation.outvars))]
     return jax.checkpoint(results)(*(x for x in operands if not _is_later(x)))
+
+
+def _in_step(operands: list[Any]) -> list[Any]:
+    """The operands of a layer, of which none has its gradient before the others have theirs.
+
+    Left to itself, XLA sums the gradients of all weights over the devices at once: for that it
+    would keep all of them.
+    """
+    is_real = [jnp.issubdtype(jnp.result_type(operand), jnp.inexact) for operand in operands]
+    real = iter(jax.lax.optimization_barrier([*itertools.compress(operands, is_real)]))
+    return [next(real) if r else operand for operand, r in zip(operands, is_real, strict=True)]
