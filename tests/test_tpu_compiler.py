@@ -398,12 +398,26 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
     assert "| B3 at" not in text
 
 
+def test_the_report_says_what_a_spread_model_needs_on_each_slice():
+    rows = {}
+    for (_, slice_name), config in tpu_compile.SPREAD.items():
+        name = config if slice_name == tpu_compile.TOPOLOGY else f"{config} {slice_name}"
+        rows[name] = dataclasses.replace(COMPLETE, all_gathered_bytes=7 * 10**6)
+    lines = [line for line in tpu_compile.report(rows).splitlines() if ", v3:4x4 |" in line]
+    lines += [line for line in tpu_compile.report(rows).splitlines() if ", v5p:2x2x4 |" in line]
+    assert len(lines) == len(tpu_compile.SPREAD) == len(rows)
+    shared = [line.split(" | ")[2] for line in lines if "spread" in line]
+    assert shared == ["8", "8", "4", "4"]
+    assert all(" | 7 | " in line for line in lines)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         *tpu_compile.FAMILIES.values(),
         *(config for _, _, config in tpu_compile.table1()),
         *tpu_compile.LARGEST.values(),
+        *tpu_compile.SPREAD.values(),
     ],
 )
 def test_configs_of_the_benchmark_are_read(config):

@@ -22,7 +22,7 @@ import numpy as np
 from smh_jax.config.names import check_choice, check_known
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Manifest, Params, Tensor, table
-from smh_jax.methods import distributions, modifiers
+from smh_jax.methods import distributions, modifiers, spread
 
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
@@ -97,6 +97,10 @@ class Method(abc.ABC):
         """
         leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
+
+    def placed(self, variables: Variables) -> Variables:
+        """The variables as every layer's weights are made of them; see `smh_jax.methods.spread`."""
+        return variables
 
     def squared_norm(self, params: Params, names: Sequence[str]) -> jax.Array:
         """The sum of all squares of the named tensors of what `materialize` gave."""
@@ -338,6 +342,9 @@ class PooledMethod(Method):
 
         Those of a part are made from no more of the pools than needed.
         """
+
+    def placed(self, variables: Variables) -> Variables:
+        return self.map_pools(spread.whole, variables)
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
         variables: Variables = {"pools": self.init_pools(purpose_key(key, "pools"))}

@@ -121,6 +121,12 @@ class SMH(PooledMethod):
             pools[name] = pairs**-0.25 * sample
         return pools
 
+    def placed(self, variables: Variables) -> Variables:
+        # Any layer may need any rows of U, and of the columns of V each device makes its own.
+        pools = variables["pools"]
+        u, v = spread.whole(pools["u"]), spread.along(pools["v"], -1)
+        return {**variables, "pools": {"u": u, "v": v}}
+
     def generate(self, pools: dict[str, jax.Array], part: Part | None = None) -> list[jax.Array]:
         if part is not None:
             return self._part(pools, *part)
@@ -192,7 +198,6 @@ class SMH(PooledMethod):
         per_block = min(self.block_weights, rows * columns)
         num_entries = self.blocks * per_block
         u, v = (pools[key].reshape(self.blocks, *pools[key].shape[-2:]) for key in "uv")
-        u = spread.whole(u)
         kronecker = None
         if self.layout == "kronecker":
             kronecker = (rectangles.factor(rows)[1], *rectangles.factor(columns))
@@ -222,8 +227,8 @@ class SMH(PooledMethod):
         ]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
-        # Devices that share a model make as many columns each, all of which need all of U's rows.
-        u, v = spread.whole(u), spread.along(v, -1)
         # Products of bfloat16 factors add up in float32.
         dtype = jnp.promote_types(u.dtype, jnp.float32)
-        return spread.whole(spread.along(jnp.matmul(u, v, preferred_element_type=dtype), -1))
+        product = jnp.matmul(u, v, preferred_element_type=dtype)
+        # Of devices that share a model, each makes some of the columns.
+        return spread.whole(spread.along(product, -1))

@@ -102,7 +102,7 @@ def _now(value: Any) -> Any:
 
 def _weights(method: Method, variables: Variables) -> dict[str, Any]:
     """All tensors by name: the small ones, and how the large ones are made."""
-    manifest = method.manifest
+    manifest, variables = method.manifest, method.placed(variables)
     least = _SMALL * manifest.num_weights
     weights: dict[str, Any] = {
         name: value if value.size < least else _Later(lambda value=value: spread.whole(value))
