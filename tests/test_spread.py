@@ -12,7 +12,7 @@ import pytest
 from smh_jax import Manifest, methods
 from smh_jax import config as configs
 from smh_jax.shipping import from_run
-from smh_jax.training import evaluation, optim, parallel, streamed, trained
+from smh_jax.training import divided, evaluation, optim, parallel, streamed, trained
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 from smh_jax.training.step import eval_step, train_step
@@ -58,7 +58,7 @@ def run(mesh, precision="float32", num_steps=2):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: devices)
         # Small enough for there to be pools to split, none of which can be split evenly.
-        patch.setattr(parallel, "_LARGE", 100)
+        patch.setattr(divided, "_LARGE", 100)
         state = backend.replicate(state)
         shapes = named(state, lambda x: x.addressable_data(0).shape)
         measured = []
@@ -134,9 +134,9 @@ def test_a_device_holds_its_part_of_the_pools_and_of_all_that_mirrors_them(meshe
 TRAINER = """
 import json, sys
 from smh_jax import config as configs
-from smh_jax.training import loop, parallel
+from smh_jax.training import divided, loop
 
-parallel._LARGE = 100
+divided._LARGE = 100
 for path, workdir in json.loads(sys.argv[1]):
     loop.train_and_evaluate(configs.from_config_dict(json.load(open(path))), workdir)
 """

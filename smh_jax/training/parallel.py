@@ -9,14 +9,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from smh_jax.methods import spread
+from smh_jax.training import divided
 
 # The mapped axis: the name for collectives inside of steps.
 AXIS_NAME = "batch"
@@ -152,19 +151,6 @@ class ShardMap(Backend):
         return jax.tree.map(shape, tree)
 
 
-@flax.struct.dataclass
-class Divided:
-    """An array that is split along an axis over the devices that share a model.
-
-    Attributes:
-        array: with zeros at the end of that axis, so that it can be split evenly.
-        shape: without them.
-    """
-
-    array: jax.Array
-    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
-
-
 @dataclasses.dataclass(frozen=True)
 class Spread(Backend):
     """`ShardMap` in which several neighboring devices share a replica: its state and its examples.
@@ -189,7 +175,7 @@ class Spread(Backend):
         mesh = self._mesh(devices or jax.devices())
 
         def replica_step(*args):
-            return self._divide(step(*_undivided(args)))
+            return divided.divide(step(*divided.undivide(args)), self.model_devices)
 
         def mapped(state, batch, *rest):
             if mesh.shape[AXIS_NAME] == 1:
@@ -214,20 +200,18 @@ class Spread(Backend):
 
         def put(leaf: Any) -> Any:
             leaf = np.asarray(leaf)
-            axis = _divided_axis(leaf.shape)
-            if axis is None:
-                return jax.device_put(leaf, NamedSharding(mesh, P()))
-            padded = np.pad(leaf, self._padding(leaf.shape, axis))
-            sharding = NamedSharding(mesh, _spec(axis))
+            padding = divided.padding(leaf.shape, self.model_devices)
+            padded = np.pad(leaf, padding) if padding else leaf
+            sharding = NamedSharding(mesh, divided.spec_of(leaf.shape))
             array = jax.make_array_from_callback(padded.shape, sharding, lambda i: padded[i])
-            return Divided(array, leaf.shape)
+            return _node(array, leaf.shape)
 
         return jax.tree.map(put, tree)
 
     def first_replica(self, tree):
-        leaves, structure = jax.tree.flatten(tree, is_leaf=_is_divided)
+        leaves, structure = jax.tree.flatten(tree, is_leaf=divided.is_divided)
         pieces = jax.device_get([self._pieces(leaf) for leaf in leaves])
-        return jax.tree.unflatten(structure, map(_joined, leaves, pieces))
+        return jax.tree.unflatten(structure, map(divided.joined, leaves, pieces))
 
     def split(self, leaf):
         sharding = NamedSharding(self._mesh(jax.devices()), _EXAMPLES)
@@ -237,15 +221,13 @@ class Spread(Backend):
         mesh = self._mesh(devices)
 
         def shape(x):
-            whole, spec = x.shape, P()
             if split:
-                whole, spec = (len(devices) * x.shape[0], *x.shape[1:]), _EXAMPLES
-            elif (axis := _divided_axis(x.shape)) is not None:
-                padding, spec = self._padding(x.shape, axis), _spec(axis)
-                whole = tuple(n + more for n, (_, more) in zip(x.shape, padding, strict=True))
-            sharding = NamedSharding(mesh, spec)
-            array = jax.ShapeDtypeStruct(whole, x.dtype, sharding=sharding)
-            return array if split or not spec else Divided(array, x.shape)
+                whole = (len(devices) * x.shape[0], *x.shape[1:])
+                return jax.ShapeDtypeStruct(whole, x.dtype, sharding=NamedSharding(mesh, _EXAMPLES))
+            padding = divided.padding(x.shape, self.model_devices)
+            padded = tuple(n + more for n, (_, more) in zip(x.shape, padding, strict=True))
+            sharding = NamedSharding(mesh, divided.spec_of(x.shape))
+            return _node(jax.ShapeDtypeStruct(padded, x.dtype, sharding=sharding), x.shape)
 
         return jax.tree.map(shape, tree)
 
@@ -255,66 +237,20 @@ class Spread(Backend):
         replicas = np.array(by_process).reshape(-1, self.model_devices)
         return Mesh(replicas, (AXIS_NAME, spread.MODEL_AXIS))
 
-    def _padding(self, shape: tuple[int, ...], axis: int) -> list[tuple[int, int]]:
-        """Of an array that is to be split evenly."""
-        more = -shape[axis] % self.model_devices
-        return [(0, more if i == axis else 0) for i in range(len(shape))]
-
-    def _divide(self, tree: Any) -> Any:
-        def divide(leaf: jax.Array) -> Any:
-            axis = _divided_axis(leaf.shape)
-            if axis is None:
-                return spread.whole(leaf)
-            padded = jnp.pad(leaf, self._padding(leaf.shape, axis))
-            return Divided(spread.along(padded, axis), leaf.shape)
-
-        return jax.tree.map(divide, tree)
-
     def _pieces(self, leaf: Any) -> list[jax.Array]:
         """The parts of an array of the state on this process's first replica."""
-        if not _is_divided(leaf):
+        if not divided.is_divided(leaf):
             return [leaf.addressable_data(0)]
         return [leaf.array.addressable_data(i) for i in range(self.model_devices)]
 
 
+def _node(array: Any, shape: tuple[int, ...]) -> Any:
+    """An array of the state, which is split or not, as a node of a tree."""
+    return array if divided.axis_of(shape) is None else divided.Divided(array, shape)
+
+
 # How the examples of a batch are split: over all devices in order.
 _EXAMPLES = P((AXIS_NAME, spread.MODEL_AXIS))
-# Elements of the smallest array that is worth splitting.
-_LARGE = 2**14
-
-
-def _divided_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis along which an array of the state is split; None for one that is not."""
-    return int(np.argmax(shape)) if np.prod(shape) >= _LARGE else None
-
-
-def _spec(axis: int) -> P:
-    return P(*axis * [None], spread.MODEL_AXIS)
-
-
-def _is_divided(value: Any) -> bool:
-    return isinstance(value, Divided)
-
-
-def _undivided(tree: Any) -> Any:
-    """Inside of a step: the arrays of the shapes that it knows."""
-
-    def cut(leaf: Any) -> Any:
-        if not _is_divided(leaf):
-            return leaf
-        array = spread.along(leaf.array, _divided_axis(leaf.shape))
-        return spread.along(array[tuple(slice(n) for n in leaf.shape)], _divided_axis(leaf.shape))
-
-    return jax.tree.map(cut, tree, is_leaf=_is_divided)
-
-
-def _joined(leaf: Any, pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """On the host: an array of the shape that a step knows, of its parts."""
-    if not _is_divided(leaf):
-        # Copied, since on a CPU it may be the device's own memory.
-        return np.array(pieces[0])
-    array = np.concatenate(pieces, _divided_axis(leaf.shape))
-    return array[tuple(slice(n) for n in leaf.shape)]
 
 
 def backend(name: str = "pmap", model_devices: int = 1) -> Backend:
