@@ -1,8 +1,8 @@
 """Every recipe's step in the eyes of the TPU compiler: python -m benchmarks.tpu_compile
 
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
-families, of the largest batches that fit, and of a model that is larger than a core, there and on
-a v5p slice; nothing is run. Hours on two CPU cores, in order of
+families, of the largest batches that fit, and of models of which cores share a replica, there and
+on a v5p slice; nothing is run. Hours on two CPU cores, in order of
 importance; it can be stopped at any time and resumes from what benchmarks/results/tpu_compile.json
 holds. Writes that and tpu_compile.md alongside it; --report writes the report alone.
 """
@@ -181,11 +181,11 @@ def report(rows: Rows) -> str:
         "## Largest batch per core that was seen to fit, SMH\n\n"
         "Memory is not quite affine in the batch, so that a somewhat larger one may fit.\n\n"
         + _table(rows, LARGEST),
-        "## A model larger than a core\n\n"
+        "## Replicas that cores share\n\n"
         "Spread, the cores of a host share a replica (`parallel.model_devices`): each holds its "
         "part of the pools and of the optimizer's state, and makes its part of each layer's "
-        "weights just before they are used. On v5p a core is a chip. Of a step that does not fit, "
-        "memory is what the compiler asked for.\n\n" + _spread_report(rows),
+        "weights just before they are used. On v5p a core is a chip. All-reduced is what is summed "
+        "over all cores or groups of them.\n\n" + _spread_report(rows),
     ]
     return "\n\n".join(parts) + "\n"
 
