@@ -1,10 +1,10 @@
 """Every recipe's step in the eyes of the TPU compiler: python -m benchmarks.tpu_compile
 
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
-families, and of the largest batches that fit, and some for newer slices; nothing is run. Hours on
-two CPU cores, in order of importance; it can be stopped at any time and resumes from what
-benchmarks/results/tpu_compile.json holds. Writes that and tpu_compile.md alongside it; --report
-writes the report alone.
+families, of the largest batches that fit, of some for newer slices, and of models of which cores
+share a replica; nothing is run. Hours on two CPU cores, in order of importance; it can be stopped
+at any time and resumes from what benchmarks/results/tpu_compile.json holds. Writes that and
+tpu_compile.md alongside it; --report writes the report alone.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from smh_jax.config.files import write_text
 from smh_jax.config.names import check_known
 from smh_jax.tpu_compiler.results import number
 
-SECTIONS = ("table1", "table3", "families", "newer", "largest")
+SECTIONS = ("table1", "table3", "families", "newer", "largest", "spread")
 # Other commands have flags of these names; tests import several into one process.
 ONLY = flags.DEFINE_list(
     "only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.", allow_override=True
@@ -108,6 +108,48 @@ LARGEST = {
 }  # fmt: skip
 
 
+def wide_resnet(model_devices: int, topology: str, method: str = "smh") -> str:
+    """ResNet-50 of 8 times the width, 1.5 billion weights, with 8 images per core."""
+    overrides = {
+        "model.options.width_multiplier": 8.0,
+        "data.batch_size": 8 * _SLICES[topology],
+        **_spread(model_devices),
+    }
+    size = "method=dense" if method == "dense" else "target_size=150000000"
+    return _with(f"configs/imagenet_resnet.py:variant=50,{size}", overrides)
+
+
+def _spread(model_devices: int) -> dict[str, object]:
+    """The overrides by which so many cores share a replica."""
+    if model_devices == 1:
+        return {}
+    return {
+        "parallel.backend": "shard_map",
+        "parallel.model_devices": model_devices,
+        "batch_norm": "local",
+    }
+
+
+def _with(config: str, overrides: Mapping[str, object]) -> str:
+    return " ".join([config, *(f"--config.{name}={value}" for name, value in overrides.items())])
+
+
+# Cores of the slices on which models are spread, and of them those of one host.
+_SLICES = {TOPOLOGY: _CORES, "v5p:2x2x4": 16}
+_ON_A_HOST = {TOPOLOGY: 8, "v5p:2x2x4": 4}
+SPREAD = {
+    (f"{name}, {topology}", topology): config
+    for topology, cores in _ON_A_HOST.items()
+    for name, config in (
+        ("ResNet-50 x 8, SMH, spread", wide_resnet(cores, topology)),
+        ("ResNet-50 x 8, SMH", wide_resnet(1, topology)),
+        ("ResNet-50 x 8, dense", wide_resnet(1, topology, "dense")),
+        ("B7, SMH, spread", _with(efficientnet("b7", 6_600_000), _spread(cores))),
+        ("B7, SMH", efficientnet("b7", 6_600_000)),
+    )
+}
+
+
 def compile_all(sections: list[str], compile_step: Compile) -> None:
     """Compiles what the chosen sections ask for, the most important first."""
     if "table1" in sections:
@@ -130,6 +172,9 @@ def compile_all(sections: list[str], compile_step: Compile) -> None:
     if "largest" in sections:
         for config in LARGEST.values():
             compile_step(config, TOPOLOGY, True)
+    if "spread" in sections:
+        for (_, topology), config in SPREAD.items():
+            compile_step(config, topology, True)
 
 
 def report(rows: Rows) -> str:
@@ -159,12 +204,45 @@ def report(rows: Rows) -> str:
         "## Largest batch per core that was seen to fit, SMH\n\n"
         "Memory is not quite affine in the batch, so that a somewhat larger one may fit.\n\n"
         + _table(rows, LARGEST),
+        "## Replicas that cores share\n\n"
+        "Spread, the cores of a host share a replica (`parallel.model_devices`): each holds its "
+        "part of the pools and of the optimizer's state, and makes its part of each layer's "
+        "weights just before they are used. On v5p a core is a chip. All-reduced is what is summed "
+        "over all cores or groups of them.\n\n" + _spread_report(rows),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(rows: Rows, configs: Mapping[str, str]) -> str:
     return tpu_compiler.table({k: rows[config] for k, config in configs.items() if config in rows})
+
+
+def _spread_report(rows: Rows) -> str:
+    lines = []
+    for (name, topology), config in SPREAD.items():
+        # Those of another topology keep its name.
+        row = rows.get(config if topology == TOPOLOGY else f"{config} {topology}")
+        if row is None:
+            continue
+        reduced = None
+        if row.all_reduced_bytes is not None:
+            reduced = row.all_reduced_bytes + row.group_reduced_bytes
+        model_devices = _ON_A_HOST[topology] if "spread" in name else 1
+        about = "" if row.code_bytes is not None or not row.fits else "~"
+        lines.append(
+            [
+                *(name, str(row.cores), str(model_devices), str(row.batch_per_core)),
+                *("yes" if row.fits else "no", about + number(row.memory_bytes, 2**30)),
+                *(number(row.limit_bytes, 2**30), number(4 * row.num_weights, 1e6, 0)),
+                *(number(reduced, 1e6, 0), number(row.all_gathered_bytes, 1e6, 0)),
+                number(row.cycles, 1e6),
+            ]
+        )
+    headings = (
+        *("config", "cores", "cores of a replica", "batch per core", "fits", "memory, GiB"),
+        *("limit, GiB", "weights MB", "all-reduced MB", "all-gathered MB", "Mcycles"),
+    )
+    return markdown.table(headings, lines)
 
 
 def _table1_report(rows: Rows) -> str:

@@ -188,7 +188,7 @@ def test_a_step_lowers_the_sum_of_all_losses(accumulate_steps):
             if teacher is None:
                 teacher = jax.lax.stop_gradient(jax.nn.log_softmax(logits))
                 total += jnp.mean(losses.cross_entropy(logits, part["label"], 0.1))
-                total += 0.01 * losses.half_squared_norm(manifest(), own, params, "weights")
+                total += 0.01 * losses.half_squared_norm(alone, own, params, "weights")
             else:
                 gap = teacher - jax.nn.log_softmax(logits)
                 total += jnp.mean(jnp.sum(jnp.exp(teacher) * gap, -1))

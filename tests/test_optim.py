@@ -150,7 +150,7 @@ def test_adamw_decays_the_generated_weights():
 
     def penalty(variables):
         params = method.materialize(variables)
-        return losses.half_squared_norm(method.manifest, variables, params, "weights")
+        return losses.half_squared_norm(method, variables, params, "weights")
 
     expected = jax.tree.map(lambda x: -0.5 * 0.3 * x, jax.grad(penalty)(variables))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), update, expected)
@@ -232,7 +232,7 @@ def test_weight_decay_takes_what_it_says():
     params = method.materialize(variables)
 
     def penalty(on):
-        return float(losses.half_squared_norm(method.manifest, variables, params, on))
+        return float(losses.half_squared_norm(method, variables, params, on))
 
     def half_square(*arrays):
         return sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays) / 2
@@ -255,7 +255,7 @@ def test_weight_decay_spares_what_is_excluded():
     params = method.materialize(variables)
 
     def penalty(on, exclude):
-        return float(losses.half_squared_norm(method.manifest, variables, params, on, exclude))
+        return float(losses.half_squared_norm(method, variables, params, on, exclude))
 
     biases = [params[layer]["bias"] for layer in ("m_dense", "a_dense", "z_conv")]
     squares = [float(np.sum(np.square(bias))) / 2 for bias in biases]
@@ -286,7 +286,7 @@ def test_weight_decay_of_the_dense_model_is_one_and_the_same():
     variables = method.init(jax.random.key(0))
     params = method.materialize(variables)
     values = [
-        float(losses.half_squared_norm(method.manifest, variables, params, on))
+        float(losses.half_squared_norm(method, variables, params, on))
         for on in ("variables", "weights")
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)

@@ -88,7 +88,16 @@ def test_a_program_is_added_up_with_its_loops():
         all_reduces=2 + 3,
         all_reduced_bytes=ALL,
         group_reduced_bytes=3 * GROUPED,
+        all_gathered_bytes=3 * 4 * 16,
     )
+
+
+def test_what_is_gathered_between_a_start_and_its_end_is_counted_once():
+    started = PROGRAM.replace(
+        "f32[16]{0:T(256)} all-gather(", "(f32[2]{0}, f32[16]{0}) all-gather-start("
+    )
+    assert started != PROGRAM
+    assert hlo.summarize(started) == hlo.summarize(PROGRAM)
 
 
 def test_the_length_of_a_loop_is_taken_from_the_compiler_where_it_knows_it():
@@ -109,6 +118,7 @@ def test_a_loop_of_unknown_length_is_an_error_unless_nothing_in_it_counts():
     body = unknown[unknown.index("%body.2 (") : unknown.index("%condition.2 (")]
     idle = body.replace("estimated_cycles", "other").replace("all-reduce(", "add(")
     idle = idle.replace("calls=%fused_computation.3", "calls=%fused_computation.1")
+    idle = idle.replace("all-gather(", "add(")
     assert hlo.summarize(unknown.replace(body, idle)).cycles == 1007
 
 
@@ -402,6 +412,19 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
     assert "| B3 at" not in text
 
 
+def test_the_report_says_what_a_spread_model_needs_on_each_slice():
+    rows = {}
+    for (_, slice_name), config in tpu_compile.SPREAD.items():
+        name = config if slice_name == tpu_compile.TOPOLOGY else f"{config} {slice_name}"
+        rows[name] = dataclasses.replace(COMPLETE, all_gathered_bytes=7 * 10**6)
+    lines = [line for line in tpu_compile.report(rows).splitlines() if ", v3:4x4 |" in line]
+    lines += [line for line in tpu_compile.report(rows).splitlines() if ", v5p:2x2x4 |" in line]
+    assert len(lines) == len(tpu_compile.SPREAD) == len(rows)
+    shared = [line.split(" | ")[2] for line in lines if "spread" in line]
+    assert shared == ["8", "8", "4", "4"]
+    assert all(" | 7 | " in line for line in lines)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -409,6 +432,7 @@ def test_the_report_has_what_is_compiled_beside_the_papers_numbers():
         *(config for _, _, config in tpu_compile.table1()),
         *tpu_compile.LARGEST.values(),
         *tpu_compile.NEWER.values(),
+        *tpu_compile.SPREAD.values(),
     ],
 )
 def test_configs_of_the_benchmark_are_read(config):

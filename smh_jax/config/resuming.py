@@ -17,6 +17,7 @@ _CHANGEABLE = (
     "data.eval_batch_size",
     "data.skip_corrupt",
     "parallel.backend",
+    "parallel.model_devices",  # As of the microbatches.
 )
 # Under these every step's rate follows from the number of all steps.
 _SCHEDULES_OVER_ALL_STEPS = ("cosine", "one_cycle")

@@ -292,12 +292,22 @@ class ParallelConfig:
     Attributes:
         backend: 'pmap' is `jax.pmap`; 'shard_map' is `jax.jit` of `jax.shard_map` over a mesh. They
             compute the same.
+        model_devices: of 'shard_map': neighboring devices of one process that share a replica, so
+            that each holds a part of the variables and of what the optimizer keeps of them, and
+            weights exist only while a layer needs them. 1 gives every device a replica of its own.
     """
 
     backend: str = "pmap"
+    model_devices: int = 1
 
     def __post_init__(self) -> None:
         check_choice("parallel.backend", self.backend, ("pmap", "shard_map"))
+        _at_least("parallel.model_devices", self.model_devices, 1)
+        if self.model_devices > 1 and self.backend != "shard_map":
+            raise ValueError(
+                f"parallel.backend={self.backend!r} must be 'shard_map' with "
+                f"parallel.model_devices={self.model_devices}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,9 +393,18 @@ class Config:
             raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")
         if self.elastic.sizes:
             self._check_elastic()
+        if self.parallel.model_devices > 1:
+            self._check_model_devices()
         _at_least("seed", self.seed, 0)
         # JAX makes the same key of a seed and of its low 32 bits.
         _at_most("seed", self.seed, 2**32 - 1)
+
+    def on_one_device(self) -> "Config":
+        """The same less what concerns several devices."""
+        parallel = ParallelConfig()
+        return dataclasses.replace(
+            self, parallel=parallel, batch_norm="local", batch_norm_group_size=1
+        )
 
     def _check_elastic(self) -> None:
         """Raises ValueError for what an elastic run does not do."""
@@ -400,6 +419,20 @@ class Config:
             "init_from": (self.init_from, None),
             "frozen_from": (self.frozen_from, None),
         }
-        for field, (value, default) in without.items():
-            if value != default:
-                raise ValueError(f"{field}={value!r} must be {default!r} with {sizes}")
+        _check_values(without, sizes)
+
+    def _check_model_devices(self) -> None:
+        """Raises ValueError for what would make all weights at once."""
+        without = {
+            "elastic.sizes": (self.elastic.sizes, ()),
+            "pull.towards.name": (self.pull.towards.name, "dense"),
+            "frozen_from": (self.frozen_from, None),
+        }
+        _check_values(without, f"parallel.model_devices={self.parallel.model_devices}")
+
+
+def _check_values(expected: Mapping[str, tuple[Any, Any]], reason: str) -> None:
+    """Raises ValueError for a field that does not have the one value that goes with something."""
+    for field, (value, wanted) in expected.items():
+        if value != wanted:
+            raise ValueError(f"{field}={value!r} must be {wanted!r} with {reason}")

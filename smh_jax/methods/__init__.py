@@ -5,8 +5,16 @@ from typing import Any
 
 from smh_jax.config.names import check_known
 from smh_jax.manifest import Manifest
-from smh_jax.methods.around import innermost
-from smh_jax.methods.base import GROUPS, Method, Variables, default_options, names, of_name
+from smh_jax.methods.around import innermost, unwrapped
+from smh_jax.methods.base import (
+    GROUPS,
+    Method,
+    Variables,
+    default_options,
+    names,
+    of_name,
+    squared_norm,
+)  # fmt: skip
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
 from smh_jax.methods.elastic import Elastic, elastic
@@ -28,7 +36,8 @@ _RETIRED = {
 __all__ = [
     "GROUPS", "SMH", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash", "Pruned",
     "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "all_options", "create",
-    "default_options", "elastic", "innermost", "names", "pruned", "rounded",
+    "default_options", "elastic", "innermost", "names", "pruned", "rounded", "squared_norm",
+    "unwrapped",
 ]  # fmt: skip
 
 

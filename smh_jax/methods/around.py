@@ -56,3 +56,10 @@ def innermost(method: Method) -> Method:
     while isinstance(method, Around):
         method = method.inner
     return method
+
+
+def unwrapped(method: Method, variables: Variables) -> tuple[Method, Variables]:
+    """The innermost method, and the variables of which it makes the weights."""
+    while isinstance(method, Around):
+        method, variables = method.inner, method.changed(variables)
+    return method, variables

@@ -22,7 +22,7 @@ import numpy as np
 from smh_jax.config.names import check_choice, check_known
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Manifest, Params, Tensor, table
-from smh_jax.methods import distributions, modifiers
+from smh_jax.methods import distributions, modifiers, spread
 
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
@@ -97,6 +97,15 @@ class Method(abc.ABC):
         """
         leaves = self.manifest.leaves(self.materialize(tie(variables, zero)))
         return {tensor.name: leaves[tensor.name] for tensor in self.manifest.hashed[first:last]}
+
+    def placed(self, variables: Variables) -> Variables:
+        """The variables as every layer's weights are made of them; see `smh_jax.methods.spread`."""
+        return variables
+
+    def squared_norm(self, params: Params, names: Sequence[str]) -> jax.Array:
+        """The sum of all squares of the named tensors of what `materialize` gave."""
+        leaves = self.manifest.leaves(params)
+        return squared_norm([leaves[name] for name in names])
 
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         """The variables with a function of each pool: of each array whose precision matters."""
@@ -216,6 +225,11 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def squared_norm(arrays: Sequence[jax.Array]) -> jax.Array:
+    """The sum of the squares of all elements of some arrays."""
+    return sum((jnp.sum(jnp.square(array)) for array in arrays), jnp.float32(0))
+
+
 def tie(tree: Any, zero: jax.Array) -> Any:
     """The same values, which now depend on an int32 scalar that is 0."""
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
@@ -328,6 +342,9 @@ class PooledMethod(Method):
 
         Those of a part are made from no more of the pools than needed.
         """
+
+    def placed(self, variables: Variables) -> Variables:
+        return self.map_pools(spread.whole, variables)
 
     def init(self, key: jax.Array, params: Params | None = None) -> Variables:
         variables: Variables = {"pools": self.init_pools(purpose_key(key, "pools"))}

@@ -11,7 +11,7 @@ import numpy as np
 
 from smh_jax.config.randomness import purpose_key
 from smh_jax.manifest import Params
-from smh_jax.methods import distributions, fitting, rectangles
+from smh_jax.methods import distributions, fitting, rectangles, spread
 from smh_jax.methods.base import Part, PooledMethod, Variables, check_at_least, check_choice, tile
 from smh_jax.methods.matrix_entries import entries
 
@@ -121,6 +121,12 @@ class SMH(PooledMethod):
             pools[name] = pairs**-0.25 * sample
         return pools
 
+    def placed(self, variables: Variables) -> Variables:
+        # Any layer may need any rows of U, and of the columns of V each device makes its own.
+        pools = variables["pools"]
+        u, v = spread.whole(pools["u"]), spread.along(pools["v"], -1)
+        return {**variables, "pools": {"u": u, "v": v}}
+
     def generate(self, pools: dict[str, jax.Array], part: Part | None = None) -> list[jax.Array]:
         if part is not None:
             return self._part(pools, *part)
@@ -222,4 +228,7 @@ class SMH(PooledMethod):
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
         # Products of bfloat16 factors add up in float32.
-        return jnp.matmul(u, v, preferred_element_type=jnp.promote_types(u.dtype, jnp.float32))
+        dtype = jnp.promote_types(u.dtype, jnp.float32)
+        product = jnp.matmul(u, v, preferred_element_type=dtype)
+        # Of devices that share a model, each makes some of the columns.
+        return spread.whole(spread.along(product, -1))

@@ -110,7 +110,7 @@ def of_params(path: str, config: Config) -> Conversion:
         raise ValueError(
             f"elastic.sizes={config.elastic.sizes} must be () here: weights are fitted by one size"
         )
-    run = Run.from_config(dataclasses.replace(config, batch_norm="local"), num_devices=1)
+    run = Run.from_config(config.on_one_device(), num_devices=1)
     if pretrained.is_foreign(path):
         collections = pretrained.load(
             config.model.name, path, num_classes=run.model.num_classes, **config.model.options

@@ -48,6 +48,7 @@ class Analysis:
             `CODE_BYTES` was counted.
         all_reduces, all_reduced_bytes, group_reduced_bytes, irregular: see `hlo.Summary`; None
             for a step that does not fit.
+        all_gathered_bytes: likewise; None also in analyses from before it was counted.
         flops, bytes_accessed: as XLA counts them; loops count once. None, as all that follows,
             unless the step fits and is compiled to the end.
         cycles: sum of the compiler's estimates, which leave out collectives, gathers, sorts and
@@ -74,6 +75,7 @@ class Analysis:
     all_reduced_bytes: int | None = None
     group_reduced_bytes: int | None = None
     irregular: int | None = None
+    all_gathered_bytes: int | None = None
     flops: float | None = None
     bytes_accessed: float | None = None
     cycles: int | None = None
@@ -199,11 +201,11 @@ def lower(config: Config, to: topology.Topology) -> tuple[Any, dict[str, Any]]:
     batch = run.task.abstract_batch(run.dataset, per_core, config.data.image_dtype)
     state = jax.eval_shape(program.init_state)
     arguments = [
-        program.backend.abstract(state, cores, split=False),
-        program.backend.abstract(batch, cores, split=True),
+        program.backend.abstract(state, to.devices, split=False),
+        program.backend.abstract(batch, to.devices, split=True),
     ]
     if teacher is not None:
-        arguments.append(program.backend.abstract(teacher.collections, cores, split=False))
+        arguments.append(program.backend.abstract(teacher.collections, to.devices, split=False))
     facts = {
         "topology": to.name,
         "cores": cores,
@@ -266,5 +268,6 @@ def _analysis(
         all_reduced_bytes=summary.all_reduced_bytes,
         group_reduced_bytes=summary.group_reduced_bytes,
         irregular=summary.irregular,
+        all_gathered_bytes=summary.all_gathered_bytes,
         **measured,
     )

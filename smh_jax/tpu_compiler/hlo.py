@@ -8,6 +8,8 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 # Finds the shape, or shapes, of the result.
 ALL_REDUCE = re.compile(r" = (.*?) all-reduce(?:-start)?\(")
+# The result of a start holds the operands before the gathered arrays.
+_ALL_GATHER = re.compile(r" = (.*?) all-gather(-start)?\(")
 # The iota form is [groups,members]<=[replicas].
 _GROUPS = re.compile(r"replica_groups=(?:\{(\{.*?\})\}|\[(\d+),\d+\]<=)")
 _CALL = re.compile(r" (?:while|call|conditional)\(.*")
@@ -33,6 +35,7 @@ class Summary:
         all_reduces: number of all-reduce operations, each of any number of arrays.
         all_reduced_bytes: size of the arrays that are summed over all cores.
         group_reduced_bytes: of those that are summed within groups of cores.
+        all_gathered_bytes: size of the arrays that cores put together from parts of each.
     """
 
     cycles: int
@@ -40,6 +43,7 @@ class Summary:
     all_reduces: int
     all_reduced_bytes: int
     group_reduced_bytes: int
+    all_gathered_bytes: int = 0
 
     def __add__(self, other: "Summary") -> "Summary":
         """The two executed one after the other."""
@@ -92,6 +96,9 @@ def _summarize(name: str, computations: dict[str, list[str]]) -> Summary:
             groups = _GROUPS.search(line)
             in_groups = groups and (groups[1] or "").count("{") + int(groups[2] or 0) > 1
             total += Summary(0, 0, 1, 0, size) if in_groups else Summary(0, 0, 1, size, 0)
+        elif match := _ALL_GATHER.search(line):
+            size = num_bytes(match[1], gathered=bool(match[2]))
+            total += Summary(0, 0, 0, 0, 0, size)
         elif match := _CALL.search(line):
             called = {
                 role: re.findall(r"[\w.\-]+", names) for role, names in _CALLED.findall(match[0])
@@ -136,10 +143,16 @@ def _trip_count(line: str, condition: str, computations: dict[str, list[str]]) -
     return bounds.pop()
 
 
-def num_bytes(shape: str) -> int:
-    """Size of an array or a tuple of arrays in HLO's notation, without padding."""
+def num_bytes(shape: str, gathered: bool = False) -> int:
+    """Size of an array or a tuple of arrays in HLO's notation, without padding.
+
+    Args:
+        shape: of a result.
+        gathered: counts the second half of the arrays only.
+    """
+    arrays = _ARRAY.findall(shape)
     return sum(
         math.ceil(int(bits or 8) * math.prod(int(n) for n in dimensions.split(",") if n) / 8)
-        for kind, bits, dimensions in _ARRAY.findall(shape)
+        for kind, bits, dimensions in arrays[len(arrays) // 2 if gathered else 0 :]
         if kind != "token"
     )

@@ -199,16 +199,18 @@ def _first_state(
 
 def _num_microbatches(run: Run) -> int:
     """Into how many shares each batch is cut: batch norm and dropout depend on it."""
-    return jax.device_count() * run.config.optimizer.accumulate_steps
+    replicas = jax.device_count() // run.config.parallel.model_devices
+    return replicas * run.config.optimizer.accumulate_steps
 
 
 def _check_microbatches(run: Run, before: int | None) -> None:
     devices, here = jax.device_count(), _num_microbatches(run)
     if before is None or before == here:
         return
-    remedy = f"resume on {before} devices"
-    if before % devices == 0:
-        remedy = f"use --config.optimizer.accumulate_steps={before // devices}"
+    replicas = here // run.config.optimizer.accumulate_steps
+    remedy = f"resume on {before * devices // replicas} devices"
+    if before % replicas == 0:
+        remedy = f"use --config.optimizer.accumulate_steps={before // replicas}"
     raise ValueError(
         f"each batch was cut into {before} microbatches so far, and is into {here} here "
         f"({devices} devices, optimizer.accumulate_steps={run.config.optimizer.accumulate_steps}), "

@@ -8,7 +8,7 @@ import optax
 
 from smh_jax.config import OptimizerConfig
 from smh_jax.manifest import Manifest, Params, Tensor
-from smh_jax.methods import Method, Variables
+from smh_jax.methods import Method, Variables, squared_norm
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
@@ -50,32 +50,28 @@ def decay(
 ) -> jax.Array:
     """The weight decay as a penalty; for the arguments see `regularization`."""
     return config.weight_decay * half_squared_norm(
-        method.manifest, variables, params, config.weight_decay_on, config.weight_decay_exclude
+        method, variables, params, config.weight_decay_on, config.weight_decay_exclude
     )
 
 
 def half_squared_norm(
-    manifest: Manifest, variables: Variables, params: Params, decay_on: str, exclude: str = ""
+    method: Method, variables: Variables, params: Params, decay_on: str, exclude: str = ""
 ) -> jax.Array:
     """Half the squared norm of what weight decay shrinks; its gradient is the decayed values.
 
     Args:
-        manifest: of the method, which knows the batch norm tensors. They are never decayed.
+        method: whose manifest knows the batch norm tensors. They are never decayed.
         variables: of the method.
         params: the weights that the method generates from them.
         decay_on: 'variables' takes the pools and stored tensors, but no scales, which would shrink
             whole layers; 'weights' takes the tensors of `params`.
         exclude: regular expression of names of tensors that are not decayed; '' excludes none.
     """
-    names = [tensor.name for tensor in decayed_tensors(manifest, decay_on, exclude)]
-    decayed: list[jax.Array]
+    names = [tensor.name for tensor in decayed_tensors(method.manifest, decay_on, exclude)]
     if decay_on == "weights":
-        leaves = manifest.leaves(params)
-        decayed = [leaves[name] for name in names]
-    else:
-        stored = [variables["stored"][name] for name in names]
-        decayed = [*jax.tree.leaves(variables.get("pools", {})), *stored]
-    return 0.5 * sum((jnp.sum(jnp.square(x)) for x in decayed), jnp.float32(0))
+        return 0.5 * method.squared_norm(params, names)
+    stored = [variables["stored"][name] for name in names]
+    return 0.5 * squared_norm([*jax.tree.leaves(variables.get("pools", {})), *stored])
 
 
 def decayed_tensors(manifest: Manifest, decay_on: str, exclude: str) -> list[Tensor]:

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from smh_jax.methods import Variables
-from smh_jax.training import elastic, metrics, optim, parallel, pull
+from smh_jax.training import elastic, metrics, optim, parallel, pull, streamed
 from smh_jax.training.distillation import Distillation
 from smh_jax.training.run import Run
 from smh_jax.training.step import Batch, TrainState, eval_step, init_state, train_step
@@ -57,6 +57,9 @@ class Program:
             distillation: how a teacher is learned from besides the labels.
         """
         config, model, method = run.config, run.model, run.method
+        backend = parallel.backend(config.parallel.backend, config.parallel.model_devices)
+        if devices is None:
+            backend.check_processes()
         steps_per_epoch = num_examples / config.data.batch_size
         num_steps = max(1, round(config.epochs * steps_per_epoch))
         learning_rate = optim.learning_rate(
@@ -65,13 +68,16 @@ class Program:
             steps_per_epoch=steps_per_epoch,
             num_steps=num_steps,
         )
-        optimizer = optim.create(config.optimizer, learning_rate, method)
+        trained_model, trained_method = model, method
+        if config.parallel.model_devices > 1:
+            trained_model, trained_method = streamed.of(model, method)
+        optimizer = optim.create(config.optimizer, learning_rate, trained_method)
         if run.pull is not None:
             optimizer = pull.pulled(optimizer, run.pull, config.pull, num_steps)
         step = functools.partial(
             train_step,
-            model=model,
-            method=method,
+            model=trained_model,
+            method=trained_method,
             optimizer=optimizer,
             config=config.optimizer,
             seed=config.seed,
@@ -81,11 +87,9 @@ class Program:
             task=run.task,
         )
 
-        backend = parallel.backend(config.parallel.backend)
-
         def eval_state(state: TrainState, batch: Batch, *index: jax.Array) -> metrics.Evaluation:
-            sized, evaluated = elastic.of_size(method, *state.evaluated(), *index)
-            return eval_step(evaluated, batch, model=model, method=sized, task=run.task)
+            sized, evaluated = elastic.of_size(trained_method, *state.evaluated(), *index)
+            return eval_step(evaluated, batch, model=trained_model, method=sized, task=run.task)
 
         return cls(
             num_steps=num_steps,

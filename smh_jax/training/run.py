@@ -51,12 +51,13 @@ class Run:
                 nothing and so on; the message names the field, the value and what would be right.
         """
         num_devices = num_devices or jax.device_count()
+        num_replicas = _num_replicas(config, num_devices)
         _check_batch_size(config, num_devices)
         task = tasks.of_name(config.task)
         _check_takes(config, task)
         dataset = task.describe(config.data)
         example = task.example(dataset)
-        axis_name, axis_groups = _batch_norm_axis(config, num_devices)
+        axis_name, axis_groups = _batch_norm_axis(config, num_replicas)
         model = models.create(
             config.model.name,
             num_classes=dataset.num_classes,
@@ -184,8 +185,13 @@ def _pull(towards: MethodConfig, manifest: Manifest) -> methods.Method | None:
     return method
 
 
+def _num_replicas(config: Config, num_devices: int) -> int:
+    size = config.parallel.model_devices
+    return len(parallel.replica_groups("parallel.model_devices", size, num_devices))
+
+
 def _batch_norm_axis(
-    config: Config, num_devices: int
+    config: Config, num_replicas: int
 ) -> tuple[str | None, tuple[tuple[int, ...], ...] | None]:
     """The mapped axis over which batch norm averages its statistics, and its groups."""
     if config.batch_norm == "local":
@@ -193,7 +199,7 @@ def _batch_norm_axis(
     if config.batch_norm == "synced":
         return parallel.AXIS_NAME, None
     size = config.batch_norm_group_size
-    return parallel.AXIS_NAME, parallel.replica_groups("batch_norm_group_size", size, num_devices)
+    return parallel.AXIS_NAME, parallel.replica_groups("batch_norm_group_size", size, num_replicas)
 
 
 def _check_takes(config: Config, task: tasks.Task) -> None:

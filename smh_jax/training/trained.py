@@ -64,8 +64,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     """
     config, manifest = Workdir(workdir).read()
     # Neither the devices nor how batch norm was averaged over them are of concern any more.
-    local = dataclasses.replace(config, batch_norm="local", batch_norm_group_size=1)
-    return Run.from_config(local, manifest, num_devices=1)
+    return Run.from_config(config.on_one_device(), manifest, num_devices=1)
 
 
 def read(workdir: str | os.PathLike[str], size: float | None = None) -> Trained:
