@@ -146,6 +146,17 @@ def test_coded_pools_are_multiples_of_a_share_of_their_root_mean_square(step):
     assert np.abs(expected - array).max() > 0.4 * step
 
 
+def test_the_variance_of_a_pruned_channel_leaves_the_others_theirs():
+    variances = jnp.asarray([95.0, 8.0, 0.28, 0.02, 1.8e-36, 0.0])
+    restored = np.asarray(quantization.dequantize(quantization.quantize_small(variances)))
+    np.testing.assert_allclose(restored[:4], variances[:4], rtol=0.05)
+    # Less than what is added to every variance (1e-5): no other number is divided by it.
+    assert np.all(restored[4:] < 1e-5)
+    nothing = quantization.quantize_small(jnp.zeros(3))
+    assert nothing.precision == "linear8"
+    np.testing.assert_array_equal(quantization.dequantize(nothing), np.zeros(3))
+
+
 @pytest.mark.parametrize("kind", ["linear8", "log8"])
 def test_small_numbers_keep_their_eight_bits_when_they_are_stored_again(kind):
     array = np.random.default_rng(0).normal(size=50).astype(np.float32)

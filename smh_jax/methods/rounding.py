@@ -26,6 +26,8 @@ DEFAULT_STEP = 0.25
 # A pool of one large element and a million zeros still has it in 8 bits.
 MIN_STEP, MAX_STEP = 0.01, 4.0
 LARGEST = 127
+# Of the largest of some positive numbers: what is smaller is taken for this share of it.
+_NEGLIGIBLE = 2.0**-24
 
 # 4 bytes of scale next to this many bytes of 8-bit integers are 5%.
 _MIN_ROW_SIZE = 80
@@ -121,11 +123,13 @@ def quantize(array: jax.Array, precision: str) -> Quantized:
 def quantize_small(array: jax.Array) -> Quantized:
     """Eight bits for each number of what is not a pool, such as statistics of batch norm.
 
-    Positive numbers, variances among them, keep their relative precision.
+    Positive numbers, variances among them, keep their relative precision. The variance of a channel
+    that is pruned is 0: among them it stands for one that is far too small to matter, so that the
+    others keep theirs.
     """
     array = jnp.asarray(array, jnp.float32)
-    if array.size and jnp.all(array > 0):
-        exponents = jnp.log2(array)
+    if jnp.any(array > 0) and jnp.all(array >= 0):
+        exponents = jnp.log2(jnp.maximum(array, jnp.max(array) * _NEGLIGIBLE))
         return _on_one_grid(exponents, jnp.max(jnp.abs(exponents)) / LARGEST, "log8")
     return _on_one_grid(array, jnp.max(jnp.abs(array), initial=0) / LARGEST, "linear8")
 
