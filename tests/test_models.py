@@ -14,7 +14,7 @@ from jax.extend.core import Literal
 
 from smh_jax import Manifest, methods, models
 from smh_jax.config import OptimizerConfig
-from smh_jax.models import layers
+from smh_jax.models import convolution, layers
 from smh_jax.training import optim, parallel, step
 
 with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
@@ -513,3 +513,30 @@ def test_two_steps(name, method_name, dtype):
         for group in moved.values():
             fraction = np.mean(jax.tree.leaves(group))
             assert fraction > 0.8, (part, moved)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"),
+    [(2, 3, 1, ((1, 1), (1, 1))), (1, 3, 1, "SAME"), (2, 3, 2, ((1, 1), (1, 1))),
+     (3, 5, 2, "SAME"), (4, 7, 2, ((3, 3), (3, 3)))],
+)  # fmt: skip
+def test_a_kernel_larger_than_the_image_is_the_same_convolution(side, kernel, stride, padding):
+    random = np.random.default_rng(0)
+    images = jnp.float32(random.normal(size=(2, side, side, 3)))
+    weights = jnp.float32(random.normal(size=(kernel, kernel, 3, 4)))
+    how = {"feature_group_count": 1, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def ours(images, weights):
+        return convolution.conv(images, weights, (stride, stride), padding, **how)
+
+    def xla(images, weights):
+        strides = (stride, stride)
+        return jax.lax.conv_general_dilated(images, weights, strides, padding, **how)
+
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(images, weights))
+    (result, gradients), (expected, theirs) = (jax.vjp(f, images, weights) for f in (ours, xla))
+    np.testing.assert_allclose(result, expected, 1e-4, 1e-4)
+    for mine, other in zip(gradients(expected), theirs(expected), strict=True):
+        np.testing.assert_allclose(mine, other, 1e-4, 1e-3)
+    large = jnp.zeros((1, kernel, kernel, 3))
+    assert "conv_general_dilated" in str(jax.make_jaxpr(ours)(large, weights))
