@@ -31,10 +31,16 @@ def conv(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(sides, taps, strides, padding)
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    # Of each place in the kernel the pixels that it meets, side by side.
-    rows, columns = (
-        [slice(first, size - taps[axis] + first + 1, strides[axis]) for first in range(taps[axis])]
-        for axis, size in enumerate(padded.shape[1:3])
-    )
-    met = [padded[:, row, column] for row, column in itertools.product(rows, columns)]
+    # Of each place in the kernel the pixels that it meets, side by side. Indexing would be a gather
+    # where the number of images is a symbol.
+    ends = [size - tap for size, tap in zip(padded.shape[1:3], taps, strict=True)]
+    met = [
+        jax.lax.slice(
+            padded,
+            (0, row, column, 0),
+            (padded.shape[0], row + ends[0] + 1, column + ends[1] + 1, padded.shape[3]),
+            (1, *strides, 1),
+        )
+        for row, column in itertools.product(*map(range, taps))
+    ]
     return jnp.concatenate(met, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
