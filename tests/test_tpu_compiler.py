@@ -202,8 +202,9 @@ def convolutions(lowered):
 def test_the_step_has_the_teachers_forward_pass(tmp_path):
     cpu = topology.Topology("cpu", (jax.devices()[0],), None, 0)
     folder = tmp_path / "teacher"
-    plain = digits_config(tmp_path)
-    taught = digits_config(tmp_path, distillation__teacher=str(folder))
+    # No map is smaller than a kernel, which would be a matrix product on CPU.
+    plain = digits_config(tmp_path, data__image_size=16)
+    taught = digits_config(tmp_path, data__image_size=16, distillation__teacher=str(folder))
     with pytest.raises(ValueError, match=r"distillation\.teacher=.*/teacher.* holds no run"):
         analysis.lower(taught, cpu)
     # A folder that says what the teacher is; its weights are not needed.
