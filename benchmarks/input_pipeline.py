@@ -62,7 +62,7 @@ def measure(case: str, repeats: int) -> list[Row]:
             "augmentation": augmentation if library == OURS else "none",
             "dtype": dtype if library == OURS else "float32",
             "images_per_second": statistics.median(speeds[library]),
-            "quartiles": _quartiles(speeds[library]),
+            "quartiles": timing.quartiles(speeds[library], ".0f"),
             "ratio": timing.median_ratio(speeds[library], speeds["decoding"]),
             "read_per_second": statistics.median(speeds["reading"]) if library == OURS else None,
         }
@@ -141,11 +141,3 @@ def _speed(batches: Iterator[Any]) -> float:
     for _ in range(_TURN):
         next(batches)
     return _TURN * BATCH_SIZE / (time.process_time() - begin)
-
-
-def _quartiles(speeds: list[float]) -> str:
-    """The first and the last, in words; of a single value nothing."""
-    if len(speeds) == 1:
-        return ""
-    first, _, last = statistics.quantiles(speeds, n=4)
-    return f"{first:.0f} to {last:.0f}"

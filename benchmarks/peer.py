@@ -60,9 +60,9 @@ def measure(case: str, repeats: int) -> list[Row]:
                 "num_variables": None if method == DENSE else variables[framework],
                 "milliseconds": 1e3 * statistics.median(each.processor for each in times),
                 "ratio": statistics.median(ratios),
-                "ratio_quartiles": _quartiles(ratios),
+                "ratio_quartiles": timing.quartiles(ratios, ".2f"),
                 "clock_ratio": statistics.median(clock),
-                "clock_quartiles": _quartiles(clock),
+                "clock_quartiles": timing.quartiles(clock, ".2f"),
                 "torch": facts["torch"],
             }
         )
@@ -104,11 +104,3 @@ def _candidates(
         "smh, all at once": timing.compiled(at_once, variables, state, images),
         "smh, on the fly": timing.compiled(predict, variables, state, images),
     }, smh.num_variables
-
-
-def _quartiles(values: list[float]) -> str:
-    """The first and the last, in words; of a single value nothing."""
-    if len(values) == 1:
-        return ""
-    first, _, last = statistics.quantiles(values, n=4)
-    return f"{first:.2f} to {last:.2f}"

@@ -8,7 +8,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +76,14 @@ def _seconds(candidate: Callable[[], Any]) -> float:
 def median_ratio(seconds: list[float], reference: list[float]) -> float:
     """Median of the ratios of calls that were made one after the other."""
     return statistics.median(a / b for a, b in zip(seconds, reference, strict=True))
+
+
+def quartiles(values: Sequence[float], form: str) -> str:
+    """The first and the last, each in a format such as '.2f'; of a single value nothing."""
+    if len(values) == 1:
+        return ""
+    first, _, last = statistics.quantiles(values, n=4)
+    return f"{first:{form}} to {last:{form}}"
 
 
 def machine() -> dict[str, Any]:

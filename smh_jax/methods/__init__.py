@@ -14,7 +14,7 @@ from smh_jax.methods.base import (
     names,
     of_name,
     squared_norm,
-)  # fmt: skip
+)
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
 from smh_jax.methods.elastic import Elastic, elastic
