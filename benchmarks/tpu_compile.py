@@ -108,15 +108,21 @@ LARGEST = {
 }  # fmt: skip
 
 
-def wide_resnet(model_devices: int, topology: str, method: str = "smh") -> str:
-    """ResNet-50 of 8 times the width, 1.5 billion weights, with 8 images per core."""
+# Depth and width of ResNets of 1.5 billion weights.
+_WIDE = ((50, 8), (152, 5))
+
+
+def wide_resnet(
+    depth: int, width: int, topology: str, model_devices: int = 1, method: str = "smh"
+) -> str:
+    """A ResNet that is so many times as wide, with 8 images per core."""
     overrides = {
-        "model.options.width_multiplier": 8.0,
+        "model.options.width_multiplier": float(width),
         "data.batch_size": 8 * _SLICES[topology],
         **_spread(model_devices),
     }
     size = "method=dense" if method == "dense" else "target_size=150000000"
-    return _with(f"configs/imagenet_resnet.py:variant=50,{size}", overrides)
+    return _with(f"configs/imagenet_resnet.py:variant={depth},{size}", overrides)
 
 
 def _spread(model_devices: int) -> dict[str, object]:
@@ -141,9 +147,11 @@ SPREAD = {
     (f"{name}, {topology}", topology): config
     for topology, cores in _ON_A_HOST.items()
     for name, config in (
-        ("ResNet-50 x 8, SMH, spread", wide_resnet(cores, topology)),
-        ("ResNet-50 x 8, SMH", wide_resnet(1, topology)),
-        ("ResNet-50 x 8, dense", wide_resnet(1, topology, "dense")),
+        *(
+            (f"ResNet-{depth} x {width}, {label}", wide_resnet(depth, width, topology, *how))
+            for depth, width in _WIDE
+            for label, how in (("SMH, spread", (cores,)), ("SMH", ()), ("dense", (1, "dense")))
+        ),
         ("B7, SMH, spread", _with(efficientnet("b7", 6_600_000), _spread(cores))),
         ("B7, SMH", efficientnet("b7", 6_600_000)),
     )

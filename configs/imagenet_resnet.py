@@ -20,7 +20,7 @@ from smh_jax.config import arguments
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """Arguments: variant (18, 34, 50, 101), method, target_size, hashed, scale, seed."""
+    """Arguments: variant (18, 34, 50, 101, 152), method, target_size, hashed, scale, seed."""
     args = arguments.parse(
         text,
         variant=50,

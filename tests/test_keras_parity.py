@@ -61,7 +61,7 @@ PAIRS = {
         f"resnet{depth}": Pair(
             f"resnet{depth}", f"ResNet{depth}", {"stride_on_3x3": False, "bn_epsilon": 1.001e-5}
         )
-        for depth in (50, 101)
+        for depth in (50, 101, 152)
     },
 }
 KINDS = {

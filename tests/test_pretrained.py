@@ -30,7 +30,7 @@ PYTORCH = {"symmetric_padding": True, "bn_epsilon": 1e-5}
 PYTORCH_1E3 = {"symmetric_padding": True, "bn_epsilon": 1e-3}
 # Ours, the library's, and our options.
 TIMM = [
-    *((f"resnet{n}", f"resnet{n}", {}) for n in (18, 50, 101)),
+    *((f"resnet{n}", f"resnet{n}", {}) for n in (18, 50, 101, 152)),
     *((f"efficientnet_b{n}", f"tf_efficientnet_b{n}", {}) for n in range(8)),
     *((f"efficientnet_b{n}", f"efficientnet_b{n}", PYTORCH) for n in range(8)),
     ("mobilenet_v2", "mobilenetv2_100", PYTORCH),
@@ -39,7 +39,7 @@ TIMM = [
     *((f"mobilenet_v3_{s}", f"mobilenetv3_{s}_100", PYTORCH) for s in ("large", "small")),
 ]
 TORCHVISION = [
-    *((f"resnet{n}", {}) for n in (18, 50, 101)),
+    *((f"resnet{n}", {}) for n in (18, 50, 101, 152)),
     *((f"efficientnet_b{n}", PYTORCH if n < 5 else PYTORCH_1E3) for n in range(8)),
     ("mobilenet_v2", PYTORCH),
     *((f"mobilenet_v3_{s}", PYTORCH_1E3) for s in ("large", "small")),

@@ -108,5 +108,6 @@ VARIANTS = {
         ("resnet34", (3, 4, 6, 3), False),
         ("resnet50", (3, 4, 6, 3), True),
         ("resnet101", (3, 4, 23, 3), True),
+        ("resnet152", (3, 8, 36, 3), True),
     )
 }

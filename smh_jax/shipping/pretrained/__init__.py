@@ -6,7 +6,7 @@ options in `smh_jax.shipping.pretrained.layouts`:
 
 | | timm, torchvision | Hugging Face | Keras applications |
 | --- | --- | --- | --- |
-| resnet18, 34, 50, 101 | defaults | defaults | `stride_on_3x3=False, bn_epsilon=1.001e-5` |
+| resnet18, 34, 50, 101, 152 | defaults | defaults | `stride_on_3x3=False, bn_epsilon=1.001e-5` |
 | efficientnet_b* | timm's `tf_efficientnet_b*`: defaults; others: PyTorch's | defaults | defaults |
 | mobilenet_v2 | PyTorch's | defaults | defaults |
 | mobilenet_v3_* | timm's `tf_mobilenetv3_*`: defaults; others: PyTorch's | none | defaults |
