@@ -123,7 +123,13 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(output, folder, run_comm
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("lack", ["np.empty(2**52)", "jnp.zeros(2**45).block_until_ready()"])
+@pytest.mark.parametrize(
+    "lack",
+    [
+        pytest.param("np.empty(2**52)", marks=pytest.mark.slow),
+        "jnp.zeros(2**45).block_until_ready()",
+    ],
+)
 def test_a_lack_of_memory_is_called_by_its_name(lack, run_python):
     code = (
         f"import jax.numpy as jnp, numpy as np\nfrom smh_jax import cli\ncli.run(lambda _: {lack})"

@@ -396,7 +396,10 @@ def assert_equal_models(one, other):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8", "coded:0.25"])
+@pytest.mark.parametrize(
+    "precision",
+    ["float32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("int8", "coded:0.25"))],
+)
 def test_the_beginning_of_a_file_is_the_file_of_smaller_sizes(files, precision, tmp_path):
     by_size, folder = files
     data, ends = (folder / precision).read_bytes(), artifacts.ends(folder / precision)

@@ -176,6 +176,7 @@ def test_a_corrupt_image_is_named(with_corrupt):
         evaluate(with_corrupt)
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_is_skipped_on_demand(with_corrupt, caplog):
     options = {"skip_corrupt": True, "batch_size": 6}
     whole = train(with_corrupt, 6, **options)

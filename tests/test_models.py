@@ -27,6 +27,7 @@ DEEP = (
     "cifar_resnet56",
     "resnet34",
     "resnet101",
+    "resnet152",
     *(f"efficientnet_b{number}" for number in (3, 5, 6, 7)),
 )
 # One of each family and of each kind of block.
@@ -68,7 +69,13 @@ def modules(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
     return found
 
 
-@pytest.mark.parametrize("row", COUNTS, ids=NAMES)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row["model"], marks=[pytest.mark.slow] * (row["model"] in DEEP))
+        for row in COUNTS
+    ],
+)
 def test_counts(row):
     expected = {key: int(value) for key, value in row.items() if key != "model"}
     assert models.default_resolution(row["model"]) == expected["resolution"]
@@ -517,9 +524,19 @@ def test_two_steps(name, method_name, dtype):
 
 @pytest.mark.parametrize(
     ("side", "kernel", "stride", "padding"),
-    [(2, 3, 1, ((1, 1), (1, 1))), (1, 3, 1, "SAME"), (2, 3, 2, ((1, 1), (1, 1))),
-     (3, 5, 2, "SAME"), (4, 7, 2, ((3, 3), (3, 3)))],
-)  # fmt: skip
+    [
+        (2, 3, 1, ((1, 1), (1, 1))),
+        (1, 3, 1, "SAME"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (2, 3, 2, ((1, 1), (1, 1))),
+                (3, 5, 2, "SAME"),
+                (4, 7, 2, ((3, 3), (3, 3))),
+            )
+        ),
+    ],
+)
 def test_a_kernel_larger_than_the_image_is_the_same_convolution(side, kernel, stride, padding):
     random = np.random.default_rng(0)
     images = jnp.float32(random.normal(size=(2, side, side, 3)))

@@ -53,7 +53,7 @@ def test_equal_magnitudes_stay_and_zeros_are_no_trouble():
     np.testing.assert_array_equal(prune(jnp.zeros(4), 0.5), np.zeros(4))
 
 
-@pytest.mark.parametrize("kind", ["smh", "dense"])
+@pytest.mark.parametrize("kind", ["smh", pytest.param("dense", marks=pytest.mark.slow)])
 def test_weights_are_made_of_pruned_pools_which_are_rounded_then(kind):
     made = artifacts.make(kind)
     around = methods.pruned(methods.rounded(made.method, "coded:0.5"), 0.6)

@@ -116,6 +116,7 @@ def test_mistakes_are_told_in_one_line(exported, run_python):
         smh_jax.load(model).preprocessing.load(model)
 
 
+@pytest.mark.slow
 def test_an_artifact_is_exported_again_at_another_precision(exported, tmp_path, run_python):
     model = exported[0] / "model.smh"
     done = run_python(
@@ -130,6 +131,7 @@ def test_an_artifact_is_exported_again_at_another_precision(exported, tmp_path, 
     assert "small.smh: int8" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_coded_file_predicts_as_it_was_measured(exported, run, tmp_path, run_python):
     coded = tmp_path / "coded.smh"
     done = run_python(

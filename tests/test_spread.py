@@ -230,7 +230,9 @@ class Remembering(nn.Module):
         return nn.Dense(3, use_bias=False)(x)
 
 
-@pytest.mark.parametrize("name", ["smh", "multi_hash", "dense"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("smh", "multi_hash")), "dense"]
+)
 def test_a_streamed_model_has_the_models_outputs_and_gradients(name):
     model, tokens = Remembering(), jnp.arange(10) % 12
     manifest = Manifest.from_model(

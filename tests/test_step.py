@@ -245,6 +245,7 @@ def test_a_run_without_averages_has_none():
     assert states[-1].evaluated() == (states[-1].variables, states[-1].model_state)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_the_averages():
     states, static = steps(4)
     batch = next(iter(parallel.backend().to_devices(batches(1))))

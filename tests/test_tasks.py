@@ -184,6 +184,7 @@ def test_an_image_model_of_tokens_is_refused(digits_dir):
         Run.from_config(config)
 
 
+@pytest.mark.slow
 def test_a_file_of_a_language_model(trained, shipped, some_tokens, text_dir, tmp_path):
     path = tmp_path / "text.smh"
     smh_jax.save(path, shipped)
@@ -264,7 +265,13 @@ LANGUAGE = {
 }
 
 
-@pytest.mark.parametrize("name", LANGUAGE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2_small",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in LANGUAGE if n != "gpt2_small"),
+    ],
+)
 def test_counts_of_language_models(name):
     model = models.create(name, num_classes=50_257)
     example = models.published_input(name)
@@ -354,6 +361,7 @@ def token_folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_of_tokens_trains(token_folder, tmp_path):
     name = f"tokens:{token_folder}"
     info = data.text.describe(name, None, LENGTH)

@@ -180,7 +180,13 @@ def undisturbed(digits_dir, tmp_path_factory):
     return config, workdir, train_and_evaluate(config, workdir)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@pytest.mark.parametrize(
+    "signal_number",
+    [
+        pytest.param(signal.SIGKILL, id="kill"),
+        pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_ended_resumes(signal_number, undisturbed, start_python, tmp_path):
     config, whole, whole_result = undisturbed
     workdir = tmp_path / "disturbed"
@@ -423,7 +429,14 @@ def damage(path, kind):
 
 # Other reads of orbax's are still under way when the first has failed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", ["flipped", "truncated", "missing"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("flipped", marks=pytest.mark.slow),
+        pytest.param("truncated", marks=pytest.mark.slow),
+        "missing",
+    ],
+)
 def test_whatever_file_of_a_checkpoint_is_damaged(kind, whole, tmp_path):
     config, workdir, _ = whole
     like = Program.for_run(Run.from_config(config), num_examples=1437).init_state()
@@ -449,6 +462,7 @@ def test_whatever_file_of_a_checkpoint_is_damaged(kind, whole, tmp_path):
     assert noticed >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_resumes_before_a_damaged_checkpoint(whole, tmp_path):
     config, workdir, result = whole
@@ -468,6 +482,7 @@ def test_a_run_resumes_before_a_damaged_checkpoint(whole, tmp_path):
             train_and_evaluate(config, copy)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_structure_is_refused(digits_dir, tmp_path):
     config = digits_config(digits_dir, epochs=4 / 22.453125)
     train_and_evaluate(config, tmp_path)
@@ -526,6 +541,7 @@ class Recorder:
         return counts
 
 
+@pytest.mark.slow
 def test_steps_are_dispatched_before_earlier_ones_are_read(digits_dir, tmp_path, monkeypatch):
     recorder = Recorder(monkeypatch)
     config = digits_config(digits_dir, checkpoint_every_steps=16, log_every_steps=2, epochs=0.9)
@@ -676,6 +692,7 @@ def test_inspect_shows_what_would_be_trained(run_python):
         assert line in done.stdout
 
 
+@pytest.mark.slow
 def test_inspect_shows_a_base_model(run_python):
     done = run_python("-m", "smh_jax.inspect", "--model=mobilenet_v3_small", "--resolution=96")
     assert "input shape: (96, 96, 3)" in done.stdout

@@ -291,6 +291,7 @@ def test_stablehlo_computes_a_transformer_of_any_batch(vision_artifact, some_ima
     np.testing.assert_allclose(program.call(some_images[:1]), expected[:1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_transformer_trains_and_resumes_bit_for_bit(digits_dir, tmp_path):
     options = models.default_options("vit_ti16") | SHIPPED_OPTIONS
     changes = {

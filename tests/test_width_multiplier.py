@@ -44,13 +44,14 @@ def test_a_size_of_figure_6_gives_its_width():
     assert size("cifar_resnet32", 0.13) == exact
 
 
+@pytest.mark.slow
 def test_one_variable_less_does_not_hold_the_width():
     exact = size("cifar_resnet8", 0.5)
     assert width_multiplier.solve("cifar_resnet8", exact).num_weights == exact
     assert width_multiplier.solve("cifar_resnet8", exact - 1).num_weights < exact
 
 
-@pytest.mark.parametrize("target", [300, 7_777, 75_000])
+@pytest.mark.parametrize("target", [300, 7_777, pytest.param(75_000, marks=pytest.mark.slow)])
 def test_it_is_the_last_step_that_fits(target):
     solution = width_multiplier.solve("cifar_resnet8", target)
     # Widths 16, 32 and 64 change at odd multiples of 1/32, 1/64 and 1/128: one multiplier between
@@ -62,6 +63,7 @@ def test_it_is_the_last_step_that_fits(target):
     assert size("cifar_resnet8", solution.width_multiplier) == solution.num_weights
 
 
+@pytest.mark.slow
 def test_the_whole_model_and_wider_ones():
     whole = size("cifar_resnet8", 1.0)
     assert width_multiplier.solve("cifar_resnet8", whole) == width_multiplier.Solution(1.0, whole)
@@ -70,7 +72,7 @@ def test_the_whole_model_and_wider_ones():
     assert 1.9 < wide.width_multiplier < 2.1
 
 
-@pytest.mark.parametrize("target", [10, 80_000])
+@pytest.mark.parametrize("target", [pytest.param(10, marks=pytest.mark.slow), 80_000])
 def test_impossible_targets(target):
     smallest, whole = size("cifar_resnet8", 9 / 256), size("cifar_resnet8", 1.0)
     message = f"target_size={target} .* between {smallest} and {whole} weights"
@@ -100,6 +102,7 @@ def test_bad_input(arguments, message):
         width_multiplier.solve(target_size=5_000, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
