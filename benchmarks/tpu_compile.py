@@ -82,6 +82,10 @@ TABLE3 = {
 FAMILIES = {
     "ResNet-50, dense": "configs/imagenet_resnet.py:method=dense",
     "ResNet-50, SMH": "configs/imagenet_resnet.py",
+    "ResNet-50, SMH, product in bfloat16": (
+        "configs/imagenet_resnet.py --config.method.options.product_dtype=bfloat16"
+    ),
+    "ResNet-50, SMH, 13 blocks": "configs/imagenet_resnet.py --config.method.options.blocks=13",
     "MobileNetV2, dense": "configs/imagenet_mobilenet.py:variant=v2,method=dense",
     "MobileNetV2, SMH": "configs/imagenet_mobilenet.py:variant=v2,target_size=1750000",
     "MobileNetV3, dense": "configs/imagenet_mobilenet.py:variant=v3_large,method=dense",

@@ -25,6 +25,7 @@ MORE = {
     "smh_padding": ("smh", {"matrix_size": 8, "index": "padding", "padding_value": 0.3}),
     "smh_blocks_cyclic": ("smh", {"matrix_size": 6, "index": "cyclic", "blocks": 2}),
     "smh_blocks_kronecker": ("smh", {"layout": "kronecker", "blocks": 2}),
+    "smh_bfloat16_product": ("smh", {"product_dtype": "bfloat16"}),
     "smh_fixed": ("smh", {"scale": "fixed", "modifier": "sign"}),
     "combined_parts": ("combined", {"parts": ("smh:blocks=2", "multi_hash", "low_rank")}),
 }

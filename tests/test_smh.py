@@ -111,6 +111,22 @@ def test_blocks_keep_the_relative_rank_at_less_arithmetic():
     assert multiply_adds[1] * 2 == multiply_adds[0]
 
 
+def test_a_product_in_bfloat16():
+    """The exact product, rounded to 8 bits; pools and their gradients stay in float32."""
+    manifest = synthetic_manifest([300, 211])
+    method = methods.create("smh", manifest, target_size=250, product_dtype="bfloat16")
+    pools, wide = pools_and_float64(method)
+    expected = (wide["u"] @ wide["v"]).ravel()[:511]
+    weights = generated(method, pools)
+    assert weights.dtype == jnp.bfloat16
+    np.testing.assert_allclose(weights.astype(np.float64), expected, rtol=2**-8, atol=1e-6)
+    assert np.max(np.abs(weights.astype(np.float64) / expected - 1)) > 2**-10
+    variables = method.init(jax.random.key(0))
+    gradient = jax.grad(lambda v: jnp.sum(method.materialize(v)["w0"] ** 2))(variables)
+    for leaf in jax.tree.leaves((method.materialize(variables), gradient)):
+        assert leaf.dtype == jnp.float32
+
+
 def test_rectangular_matrices_hold_the_weights_row_by_row():
     manifest = synthetic_manifest([700, 201])
     method = methods.create("smh", manifest, target_size=410, matrix="rectangular")
