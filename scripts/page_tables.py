@@ -210,6 +210,31 @@ _METHODS_OF_PEERS = {
     "FeatherMap, on the fly": "FeatherMap's way, layer by layer",
 }
 
+
+def on_a_tpu() -> str:
+    """What generating weights adds to a step, by the TPU compiler."""
+    path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
+    compiled = json.loads(path.read_text())["rows"]
+    rows: list[list[str]] = []
+    for name, config in tpu_compile.FAMILIES.items():
+        row = compiled.get(f"{config} {tpu_compile.TOPOLOGY}")
+        if row is None:
+            continue
+        model, kind = name.split(", ", 1)
+        if kind == "dense":
+            dense = row
+        more = (row["flops"] / dense["flops"], row["cycles"] / dense["cycles"])
+        ratios = ["", ""] if kind == "dense" else [f"{ratio:.3f}" for ratio in more]
+        cycles = f"{row['cycles'] / 1e6:.1f}"
+        rows.append([model, kind, f"{row['num_variables']:,}", cycles, *ratios])
+    text = (
+        f"The TPU compiler's estimate of a step at the recipe's batch on {tpu_compile.TOPOLOGY}, "
+        "and multiples of the dense step."
+    )
+    headings = ["", "", "variables", "Mcycles", "operations, x dense", "cycles, x dense"]
+    return f"{text}\n\n" + markdown.table(headings, rows, text=(0, 1))
+
+
 # What Google Cloud calls slices of 16 chips, and the software of their machines, by topology.
 _SLICES = {
     "v3:4x4": ("v3-32", "tpu-ubuntu2204-base"),
@@ -497,6 +522,7 @@ TABLES: dict[str, Callable[[], str]] = {
         rates,
         routes,
         sizes,
+        on_a_tpu,
         slices,
         smallest_files,
         speed,
