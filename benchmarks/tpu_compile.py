@@ -112,17 +112,19 @@ LARGEST = {
 }  # fmt: skip
 
 
-# Depth and width of ResNets of 1.5 billion weights.
-_WIDE = ((50, 8), (152, 5))
+# Depth and width of ResNets of 1.5 billion weights, and the parts in which a core takes its images:
+# the activations of the deeper one need them.
+_WIDE = ((50, 8, 1), (152, 5, 8))
 
 
 def wide_resnet(
-    depth: int, width: int, topology: str, model_devices: int = 1, method: str = "smh"
+    depth: int, width: int, parts: int, topology: str, model_devices: int = 1, method: str = "smh"
 ) -> str:
     """A ResNet that is so many times as wide, with 8 images per core."""
     overrides = {
         "model.options.width_multiplier": float(width),
         "data.batch_size": 8 * _SLICES[topology],
+        **({} if parts == 1 else {"optimizer.accumulate_steps": parts}),
         **_spread(model_devices),
     }
     size = "method=dense" if method == "dense" else "target_size=150000000"
@@ -152,8 +154,8 @@ SPREAD = {
     for topology, cores in _ON_A_HOST.items()
     for name, config in (
         *(
-            (f"ResNet-{depth} x {width}, {label}", wide_resnet(depth, width, topology, *how))
-            for depth, width in _WIDE
+            (f"ResNet-{wide[0]} x {wide[1]}, {label}", wide_resnet(*wide, topology, *how))
+            for wide in _WIDE
             for label, how in (("SMH, spread", (cores,)), ("SMH", ()), ("dense", (1, "dense")))
         ),
         ("B7, SMH, spread", _with(efficientnet("b7", 6_600_000), _spread(cores))),

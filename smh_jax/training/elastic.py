@@ -3,7 +3,10 @@
 The sandwich rule (Yu and Huang 2019, arXiv:1903.05134): the largest size, the smallest and a few
 that are drawn in between. The largest learns from the labels; the others learn the logits that it
 has in the same step (in-place distillation), from which no gradient comes back to it. Their losses
-are added up. Each size has its own batch statistics: the model's state has a leading axis of sizes.
+are added up, each times sqrt(m / M), the root of its share of the hash pairs: a size's pools are
+multiplied by (M / m)^(1/4) each (`methods/elastic.py`), so that their gradients come back longer by
+sqrt(M / m), and the smallest size would outvote the others. Each size has its own batch statistics:
+the model's state has a leading axis of sizes.
 """
 
 import dataclasses
@@ -74,8 +77,13 @@ class Sandwich(Whole):
             strict=True,
         )
         teacher = jax.lax.stop_gradient(logits[0])
-        divergences = (losses.softened_divergence(x, teacher, 1.0) for x in logits[1:])
-        return logits[0], states, sum(map(jnp.mean, divergences))
+        pairs = jnp.asarray(self.method.num_hash_pairs)
+        of_others = sum(
+            jnp.sqrt(pairs[index] / pairs[-1])
+            * jnp.mean(losses.softened_divergence(x, teacher, 1.0))
+            for index, x in zip(self.indices[1:], logits[1:], strict=True)
+        )
+        return logits[0], states, of_others
 
     def next_state(self, model_state, trained):
         indices = jnp.asarray(self.indices)
