@@ -14,6 +14,9 @@ SHARES = (0.03, 0.06, 0.125, 0.25, 0.5)
 # Epochs of the elastic run by what it is compared at. It trains three sizes in a step, so that it
 # costs three times as much as one model in as many steps, and there are five models of three.
 EPOCHS = {"one model's cost": 1.0, "equal steps": 3.0, "the five models' cost": 5.0}
+# Of ResNet-8 at three times the cost, on 10,000 held-out training images, one seed: the mean of the
+# five sizes is 86.5% at 0.8, which is each size's own best rate, 87.1% at 1.6 and 86.6% at 3.2.
+RATE = 1.6
 
 
 def _sizes(depth: int) -> tuple[int, ...]:
@@ -28,6 +31,7 @@ def _elastic(depth: int, cost: str) -> tuple[Row, ...]:
         depth=depth,
         size=largest,
         epochs=EPOCHS[cost],
+        rate=RATE,
         name=f"elastic-resnet{depth}-{EPOCHS[cost]:g}",
         series=f"elastic, {cost}",
         overrides={"elastic.sizes": ",".join(map(str, smaller))},
