@@ -23,7 +23,7 @@ import numpy as np
 
 from smh_jax.config.files import write_bytes
 from smh_jax.methods import SMH, Variables
-from smh_jax.methods.elastic import factor, multiplied, pairs_of, target_of
+from smh_jax.methods.elastic import factor, joined, multiplied, pairs_of, target_of
 from smh_jax.shipping.artifact import container, file, layout
 from smh_jax.shipping.artifact.artifact import Artifact, restored
 
@@ -201,15 +201,11 @@ def _assemble(header: dict[str, Any], parts: Sequence[bytes]) -> Artifact:
         pools.append(further.pop("pools"))
         state, last = further.pop("model_state"), method
         variables = {**variables, **further}
-    whole = {
-        "u": jnp.concatenate([pool["u"] for pool in pools], -1),
-        "v": jnp.concatenate([pool["v"] for pool in pools], -2),
-    }
     largest = header["sizes"][-1]["num_hash_pairs"]
     return dataclasses.replace(
         smallest,
         method=last,
-        stored={**variables, "pools": _first_pairs(whole, last, largest)},
+        stored={**variables, "pools": _first_pairs(joined(pools), last, largest)},
         model_state=state,
         precision="float32",
         provenance={**smallest.provenance, **described.get("provenance", {})},
