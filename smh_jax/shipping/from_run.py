@@ -14,6 +14,7 @@ from smh_jax.config import DataConfig, from_config_dict, to_json_dict
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping.artifact import Artifact
 from smh_jax.training import byte_budget, evaluation, trained
+from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
 
 
@@ -66,7 +67,7 @@ def read_artifact(workdir: str | os.PathLike[str], size: float | None = None) ->
 
 def read_sizes(workdir: str | os.PathLike[str]) -> dict[int, Artifact]:
     """The artifacts of all sizes of an elastic run, by size, rising; for errors see above."""
-    sizes = trained.read_run(workdir).sizes
+    sizes = Run.in_folder(workdir).sizes
     if not sizes:
         raise ValueError(f"{workdir} is of one size, not elastic (elastic.sizes)")
     return {size: read_artifact(workdir, size) for size in sizes}
