@@ -451,13 +451,13 @@ class Config:
             "distillation.teacher": (self.distillation.teacher, None),
             "method.target_bytes": (self.method.target_bytes, None),
             "parallel.model_devices": (self.parallel.model_devices, 1),
-            "init_from": (self.init_from, None),
             "frozen_from": (self.frozen_from, None),
         }
         _check_values(without, tasks)
         if self.pool_from is not None:
-            # Of pools of which a part is frozen these would change the other one alone.
+            # They would change all of the pools, of which a part is frozen.
             without = {
+                "init_from": (self.init_from, None),
                 "pool_precision": (self.pool_precision, "float32"),
                 "pruning": (self.pruning, 0.0),
             }

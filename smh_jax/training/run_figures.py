@@ -88,7 +88,7 @@ def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
         starts = starting_scales(learned)
         drawn["scales"] = (figures.learned_scales(tensors, starts, scales, cancelled, about),)
     if isinstance(method, PooledMethod):
-        unscaled = method.generate(learned.variables["pools"])
+        unscaled = method.generate(learned.run.method.exported(learned.variables)["pools"])
         weights = [np.asarray(weight, np.float64) for weight in unscaled]
     drawn["spectra"] = figures.singular_values(tensors, weights, shape, rank, about)
     return drawn
