@@ -280,8 +280,8 @@ def test_several_devices_take_the_step_of_as_many_microbatches(digits_dir, run_p
     run_python("-c", code, devices=2)
     microbatches = stepped(digits_dir, optimizer__accumulate_steps=2)
     for devices in np.load(tmp_path / "states.npy"):
-        np.testing.assert_allclose(devices, microbatches, 2e-3, 2e-4)
-    assert np.abs(stepped(digits_dir) - microbatches).max() > 1e-2
+        np.testing.assert_allclose(devices, microbatches, 1e-3, 1e-4)
+    assert np.abs(stepped(digits_dir) - microbatches).max() > 5e-3
 
 
 @pytest.fixture(scope="module")
