@@ -49,7 +49,7 @@ def _together(count: int) -> tuple[Row, ...]:
     """The run of so many tasks, and a row for each."""
     tasks = _tasks(COUNTS[count])
     text = "; ".join(
-        f"{task}: {', '.join(f'{field}={value}' for field, value in changes.items())}"
+        f"{task}: {', '.join(f'{field}={value}' for field, value in changes.items())}".rstrip(": ")
         for task, changes in tasks.items()
     )
     run = REDUCED.row(
