@@ -10,10 +10,11 @@ from experiments.job import Job
 from experiments.row import TpuSlice
 from smh_jax import models
 from smh_jax.config import Config
+from smh_jax.config import tasks as task_configs
 from smh_jax.training import tasks
 
 # Training examples; a split that takes a part of them costs less than is said here.
-_EXAMPLES = {
+NUM_EXAMPLES = {
     "cifar10": 50_000, "cifar100": 50_000, "digits": 1_437, "fashion_mnist": 60_000,
     "imagenet2012": 1_281_167,
 }  # fmt: skip
@@ -84,13 +85,12 @@ def estimate(job: Job) -> Cost:
     if job.row.convert_from:
         return Cost(steps=0, device_hours=_CONVERSION_HOURS, device="CPU core")
     config = job.config
-    task = tasks.of_name(config.task)
-    info = task.describe(config.data)
-    examples = config.epochs * _num_examples(config, info)
+    several = task_configs.read(config) if config.tasks else {}
+    trained = [task.config for task in several.values()] or [config]
+    # An epoch is one pass over the largest dataset.
+    examples = config.epochs * max(map(_num_examples, trained))
     on_tpu = "TPU" in job.row.resources or job.row.tpu_slice is not None
-    options = tuple(sorted(config.model.options.items()))
-    example = task.example(info)
-    seconds = examples * _multiply_adds(config.model.name, options, info.num_classes, example)
+    seconds = examples * sum(map(_multiply_adds_of, trained))
     # An elastic step trains several sizes.
     seconds *= min(2 + config.elastic.drawn, 1 + len(config.elastic.sizes))
     seconds /= _TPU_V3_CHIP if on_tpu else _CPU_CORE
@@ -102,10 +102,20 @@ def estimate(job: Job) -> Cost:
     return Cost(steps, (seconds + start_up) / 3600, device, start_up / 3600, tpu_slice)
 
 
-def _num_examples(config: Config, info: tasks.Dataset) -> int:
-    if config.data.name in _EXAMPLES:
-        return _EXAMPLES[config.data.name]
-    return tasks.of_name(config.task).load(info, config.data.train_split, config.data).num_examples
+def _num_examples(config: Config) -> int:
+    if config.data.name in NUM_EXAMPLES:
+        return NUM_EXAMPLES[config.data.name]
+    task = tasks.of_name(config.task)
+    info = task.describe(config.data)
+    return task.load(info, config.data.train_split, config.data).num_examples
+
+
+def _multiply_adds_of(config: Config) -> int:
+    """Of one example of a configuration."""
+    task = tasks.of_name(config.task)
+    info = task.describe(config.data)
+    options = tuple(sorted(config.model.options.items()))
+    return _multiply_adds(config.model.name, options, info.num_classes, task.example(info))
 
 
 @functools.cache

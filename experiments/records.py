@@ -90,7 +90,7 @@ def collect(experiment: Experiment, workdir: epath.Path) -> tuple[Record, ...]:
                 runs[job.row].append(run)
                 for row in experiment.rows:
                     if row.size_of == job.row.name:
-                        runs[row].append(run | _of_size(result, row.elastic_size))
+                        runs[row].append(run | _of_part(result, row))
         except CorruptResultError as error:
             logging.warning("left out: %s", error)
     return tuple(Record(row, tuple(results)) for row, results in runs.items())
@@ -120,11 +120,21 @@ def _run(job: Job, result: dict[str, Any], folder: str) -> dict[str, Any]:
     return run | {"command": shlex.join(job.row.command(job.seed, folder))}
 
 
-def _of_size(result: dict[str, Any], elastic_size: int) -> dict[str, Any]:
-    """What a size of an elastic run has in place of the whole run's; it took no time of its own."""
-    (of_size,) = (size for size in result["sizes"] if size["size"] == elastic_size)
-    measured = {f"test_{name}": of_size[name] for name in ("accuracy", "loss")}
-    return measured | {"num_variables": of_size["num_variables"], "train_seconds": 0.0}
+def _of_part(result: dict[str, Any], row: Row) -> dict[str, Any]:
+    """What a size or a task of a run has in place of the whole run's, but no time of its own.
+
+    The variables of a task are its share of all.
+    """
+    if row.task:
+        (part,) = (task for task in result["tasks"] if task["task"] == row.task)
+        num_variables = result["num_variables"] // len(result["tasks"])
+    else:
+        (part,) = (size for size in result["sizes"] if size["size"] == row.elastic_size)
+        num_variables = part["num_variables"]
+    measured = {
+        f"test_{name}": part[name] for name in ("accuracy", "loss", "examples") if name in part
+    }
+    return measured | {"num_variables": num_variables, "train_seconds": 0.0}
 
 
 def _exports(workdir: epath.Path, precisions: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -54,9 +54,10 @@ class Row:
         tpu_slice: on which it runs in place of one machine.
         convert_from: name of a row whose trained model is converted to this row's method, in
             place of training; the result is a run at step 0.
-        size_of: name of a row whose elastic run this row is a size of, in place of training; its
-            runs are what that run's say of the size `elastic_size`.
-        elastic_size: as the run's result names it.
+        size_of: name of a row whose elastic run this row is a size of, in place of training, or
+            whose run of several tasks it is a task of; its runs are what that run's say of the
+            size `elastic_size` or of `task`.
+        elastic_size, task: as the run's result names it.
         precisions: of the pools, at which the trained model is exported and measured, too.
     """
 
@@ -73,6 +74,7 @@ class Row:
     convert_from: str = ""
     size_of: str = ""
     elastic_size: int = 0
+    task: str = ""
     precisions: tuple[str, ...] = ()
 
     @property

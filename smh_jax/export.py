@@ -3,16 +3,21 @@
 python -m smh_jax.export --workdir=runs/digits --output=model.smh --precision=int8
 python -m smh_jax.export --workdir=runs/elastic --size=0.1 --output=tenth.smh
 python -m smh_jax.export --workdir=runs/elastic --all_sizes --output=sizes.smh
+python -m smh_jax.export --workdir=runs/shared --all_tasks --output=shared.smh
 python -m smh_jax.export --artifact=model.smh --onnx=model.onnx --stablehlo=model.stablehlo
 python -m smh_jax.export --artifact=model.smh --precision=int4 --calibrate=synthetic --output=4.smh
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from smh_jax import cli
 from smh_jax.config.files import write_bytes
+
+if TYPE_CHECKING:
+    from smh_jax.shipping.artifact import Artifact
 
 # Those of `smh_jax.artifact`, which takes seconds to load.
 PRECISIONS = ("float32", "bfloat16", "int8", "int4", "int3", "int2", "ternary", "coded")
@@ -30,6 +35,8 @@ SIZE = flags.DEFINE_float(
 ALL_SIZES = flags.DEFINE_bool(
     "all_sizes", False, "Write all sizes of an elastic run into one file, the smallest first."
 )
+TASK = flags.DEFINE_string("task", None, "Of a run or a file of several tasks: which one, alone.")
+ALL_TASKS = flags.DEFINE_bool("all_tasks", False, "Write all tasks of a run into one file.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write, such as model.smh.")
 PRECISION = flags.DEFINE_string(
     "precision", None, f"Of the pools: {', '.join(PRECISIONS)} or coded:STEP."
@@ -62,8 +69,8 @@ def main(_: list[str]) -> None:
         raise ValueError("give either --workdir=... or --artifact=...")
     if FORM.present and STABLEHLO.value is None and ONNX.value is None:
         raise ValueError("--form goes with --onnx or --stablehlo")
-    if ALL_SIZES.value:
-        _export_sizes()
+    if ALL_SIZES.value or ALL_TASKS.value:
+        _export_all()
         return
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import calibration, from_run, stablehlo
@@ -80,9 +87,10 @@ def main(_: list[str]) -> None:
         # The library that it needs is missed before anything is measured.
         from smh_jax.shipping import onnx
     if WORKDIR.value is not None:
-        artifact = from_run.read_artifact(WORKDIR.value, SIZE.value)
+        artifact = from_run.read_artifact(WORKDIR.value, SIZE.value, TASK.value)
     else:
-        artifact = artifacts.load(ARTIFACT.value, size=SIZE.value)
+        artifact = artifacts.load(ARTIFACT.value, size=SIZE.value, task=TASK.value)
+        artifact = artifact if TASK.value is None else artifacts.alone(artifact)
     # An impossible precision is reported before anything is measured.
     precision = from_run.precision_for(artifact, PRECISION.value, COMPRESS.value)
     is_calibrated = CALIBRATE.value != "none"
@@ -110,32 +118,40 @@ def main(_: list[str]) -> None:
         print(f"{path}: {artifact.precision}, {os.path.getsize(path):,} bytes ({dense})")
 
 
-def _export_sizes() -> None:
-    """Writes the file of all sizes, and says how good each is as it was written."""
-    others = (ARTIFACT, SIZE, STABLEHLO, ONNX)
-    if any(flag.value is not None for flag in others) or COMPRESS.value or OUTPUT.value is None:
-        raise ValueError("--all_sizes goes with --workdir, --output and --precision alone")
-    if CALIBRATE.value != "none":
-        raise ValueError("--all_sizes goes without --calibrate")
+def _export_all() -> None:
+    """Writes the file of all sizes or all tasks, and says how good each is as it was written."""
+    flag = "--all_sizes" if ALL_SIZES.value else "--all_tasks"
+    others = (ARTIFACT, SIZE, TASK, STABLEHLO, ONNX)
+    if any(other.value is not None for other in others) or COMPRESS.value or OUTPUT.value is None:
+        raise ValueError(f"{flag} goes with --workdir, --output and --precision alone")
+    if CALIBRATE.value != "none" or (ALL_SIZES.value and ALL_TASKS.value):
+        raise ValueError(f"{flag} goes without --calibrate, and --all_sizes without --all_tasks")
     from smh_jax.shipping import artifact as artifacts
     from smh_jax.shipping import from_run
 
-    by_size = from_run.read_sizes(WORKDIR.value)
-    artifacts.save_sizes(
-        OUTPUT.value,
-        by_size,
-        precision=PRECISION.value or "float32",
-        overwrite=OVERWRITE.value,
-    )
+    written = {"precision": PRECISION.value or "float32", "overwrite": OVERWRITE.value}
     row = "{:>10} {:>14} {:>14}".format
-    print(row("size", "bytes", "test accuracy"), flush=True)
-    for size, end in artifacts.ends(OUTPUT.value).items():
-        accuracy = "-"
-        if EVALUATE.value:
-            artifact = artifacts.load(OUTPUT.value, size=size)
-            dataset = from_run.dataset_of(artifact, DATA_DIR.value)
-            accuracy = f"{from_run.with_accuracy(artifact, dataset).accuracy['accuracy']:.2%}"
-        print(row(f"{size:,}", f"{end:,}", accuracy), flush=True)
+    if ALL_SIZES.value:
+        artifacts.save_sizes(OUTPUT.value, from_run.read_sizes(WORKDIR.value), **written)
+        print(row("size", "bytes", "test accuracy"), flush=True)
+        for size, end in artifacts.ends(OUTPUT.value).items():
+            accuracy = _accuracy(artifacts.load(OUTPUT.value, size=size)) if EVALUATE.value else "-"
+            print(row(f"{size:,}", f"{end:,}", accuracy), flush=True)
+        return
+    artifacts.save_tasks(OUTPUT.value, from_run.read_tasks(WORKDIR.value), **written)
+    print(row("task", "weights", "test accuracy"), flush=True)
+    for task, artifact in artifacts.load_tasks(OUTPUT.value).items():
+        accuracy = _accuracy(artifact) if EVALUATE.value else "-"
+        print(row(task, f"{artifact.method.manifest.num_weights:,}", accuracy), flush=True)
+    print(f"{OUTPUT.value}: {written['precision']}, {os.path.getsize(OUTPUT.value):,} bytes")
+
+
+def _accuracy(artifact: "Artifact") -> str:
+    """On the test set of the dataset that it was trained for."""
+    from smh_jax.shipping import from_run
+
+    dataset = from_run.dataset_of(artifact, DATA_DIR.value)
+    return f"{from_run.with_accuracy(artifact, dataset).accuracy['accuracy']:.2%}"
 
 
 if __name__ == "__main__":

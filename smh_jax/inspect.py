@@ -35,21 +35,38 @@ _LARGEST = 10
 
 def describe_run(run: "Run", largest: int | None = None) -> str:
     """The counts, and a table of the largest or all tensors, of a run that is not trained."""
-    from smh_jax import models
-
-    multiply_adds = models.count_multiply_adds(run.local_model, run.example)
     precision = run.precision
     return run.method.describe(
-        f"model: {run.config.model.name}",
-        f"dataset: {run.dataset.name}",
-        f"input shape: {run.example.shape[1:]}",
-        f"multiply-adds: {multiply_adds:,}",
+        *_models(run),
         f"hashed set: {run.method.manifest.hashed_set}",
         f"manifest digest: {run.method.manifest.digest}",
         f"file: about {run.expected_bytes(precision):,} bytes at precision {precision}",
         *_sizes(run),
         largest=largest,
     )
+
+
+def _models(run: "Run") -> list[str]:
+    """What the run's model is and sees; of a run of several tasks, a line for each."""
+    from smh_jax import models
+
+    if not run.networks:
+        multiply_adds = models.count_multiply_adds(run.local_model, run.example)
+        return [
+            f"model: {run.config.model.name}",
+            f"dataset: {run.dataset.name}",
+            f"input shape: {run.example.shape[1:]}",
+            f"multiply-adds: {multiply_adds:,}",
+        ]
+    lines = []
+    for name, network in run.networks.items():
+        model, example = network.model.clone(axis_name=None), run.example[name]
+        lines.append(
+            f"task {name}: {network.config.model.name} on {network.dataset.name} "
+            f"{example.shape[1:]}, weight {network.weight:g}, "
+            f"{models.count_multiply_adds(model, example):,} multiply-adds"
+        )
+    return lines
 
 
 def _sizes(run: "Run") -> list[str]:

@@ -29,10 +29,14 @@ def sentence(result: Mapping[str, Any], workdir: str) -> str:
     """What a run has reached, in a sentence."""
     from smh_jax.training import tasks
 
-    task = tasks.of_name(result.get("task", tasks.DEFAULT.name))
+    if "tasks" in result:
+        each = (f"{of['task']} {of['accuracy']:.2%}" for of in result["tasks"])
+        headline = f"test accuracy of {', '.join(each)}"
+    else:
+        headline = tasks.of_name(result.get("task", tasks.DEFAULT.name)).headline(result)
     variables, weights = result["num_variables"], result["num_weights"]
     return (
-        f"{workdir}: {task.headline(result)}, with {variables:,} variables for {weights:,} weights "
+        f"{workdir}: {headline}, with {variables:,} variables for {weights:,} weights "
         f"({variables / weights:.1%}), after {result['train_seconds']:.0f} seconds of training"
     )
 

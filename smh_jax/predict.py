@@ -18,6 +18,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Of their draws.", lower_bound=0)
 SIZE = flags.DEFINE_float(
     "size", None, "Of a file of several: a number of variables or a share of all weights."
 )
+TASK = flags.DEFINE_string("task", None, "Of a file of several: which one.")
 EVAL = flags.DEFINE_bool("eval", False, "Measure the model on the dataset it was trained for.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the dataset, if not where the run had it.")
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> None:
     # It takes seconds to load, which a mistake in the flags need not wait for.
     from smh_jax.shipping import artifact as artifacts
 
-    artifact = artifacts.load(arguments[1], size=SIZE.value)
+    artifact = artifacts.load(arguments[1], size=SIZE.value, task=TASK.value)
     if EVAL.value:
         # TensorFlow, which reads datasets, takes longer to load than most images to classify.
         from smh_jax.shipping import from_run

@@ -23,6 +23,7 @@ from smh_jax.shipping.on_the_fly import predict
 from smh_jax.training import elastic, forward, losses, optim, parallel, run_figures, trained
 from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
+from smh_jax.training.run import Run
 from smh_jax.training.step import init_state, train_step
 from tests.small import TwoLayers, digits_config
 
@@ -249,7 +250,7 @@ def rows(workdir):
 def test_a_run_says_how_good_every_size_is(run):
     _, workdir, result = run
     sizes = result["sizes"]
-    method = trained.read_run(workdir).method
+    method = Run.in_folder(workdir).method
     assert [of["size"] for of in sizes] == list(method.sizes)
     assert method.sizes[0] == 900
     assert method.sizes[-1] == result["target_size"] == 1900
@@ -328,8 +329,8 @@ def test_a_picture_of_every_size(run):
 
 
 def test_inspect_shows_the_sizes(run):
-    described = inspect.describe_run(trained.read_run(run[1]))
-    pairs = trained.read_run(run[1]).method.num_hash_pairs
+    described = inspect.describe_run(Run.in_folder(run[1]))
+    pairs = Run.in_folder(run[1]).method.num_hash_pairs
     assert f"size 900: {pairs[0]} hash pairs\n" in described
     assert f"size 1,900: {pairs[-1]} hash pairs\n" in described
 

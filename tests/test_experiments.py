@@ -25,6 +25,7 @@ from experiments.tables import small_scale
 from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
 from smh_jax import data, methods, models
+from smh_jax.config import tasks as task_configs
 from smh_jax.config.config_files import read_config
 from smh_jax.manifest import Manifest
 from smh_jax.training.pictures import panels as figure_panels
@@ -892,6 +893,43 @@ def test_an_elastic_run_is_a_row_for_each_of_its_sizes(tmp_path):
     assert all(len(series.points) == 5 for panel in curves for series in panel.series)
     with pytest.raises(ValueError, match="row 'b' needs 'a', which is no row"):
         an_experiment(a_row(name="b", size_of="a"))
+
+
+def test_a_run_of_several_tasks_is_a_row_for_each_of_them(tmp_path):
+    """Of the same total size, and in as many steps, as the models of their own."""
+    experiment = catalogue.load("shared", "reduced")
+    all_jobs = jobs(experiment, tmp_path, (0, 1))
+    of_tasks = [row for row in experiment.rows if row.size_of]
+    assert len(of_tasks) == 2 + 4 + 8
+    assert len(all_jobs) == 2 * (8 + 3)
+    at = {job.row.name: job for job in all_jobs}
+    assert {cost.estimate(job).steps for job in all_jobs} == {1406}
+    hours = {
+        name: cost.estimate(job).device_hours - cost.estimate(job).start_up_hours
+        for name, job in at.items()
+    }
+    apart = hours["alone-fashion_mnist"] + hours["alone-digits"]
+    assert hours["shared-2"] == pytest.approx(apart, rel=1e-2)
+    for job in all_jobs:
+        names = list(task_configs.read(job.config)) if job.config.tasks else []
+        changes = {"num_variables": job.config.method.target_size - 3}
+        if names:
+            assert job.config.method.target_size == len(names) * 7_500
+            changes["tasks"] = [
+                {"task": name, "accuracy": 0.5 + i / 20 + job.seed / 100, "loss": 2, "examples": 9}
+                for i, name in enumerate(names)
+            ]
+        finish(job, **changes)
+    collected = {record.row.name: record for record in records.collect(experiment, tmp_path)}
+    record = collected["shared-4-digits_inverted"]
+    assert list(record.accuracies.values()) == pytest.approx([65, 66])
+    assert record.size == (4 * 7_500 - 3) // 4
+    assert record.runs[0]["train_seconds"] == 0
+    page = render.page(experiment, tuple(collected.values()))
+    assert page.count("**yes**") + page.count("**no**") == len(experiment.claims) == 14
+    (panel,) = (panels.panel(experiment, view, tuple(collected.values()))
+                for view in experiment.views[:1])  # fmt: skip
+    assert len(panel.series) == 4
 
 
 def test_an_elastic_run_is_estimated_at_the_sizes_that_a_step_trains():

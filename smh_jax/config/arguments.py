@@ -1,5 +1,6 @@
 """Strict, typed arguments in one string: of config files, and of the parts of combined methods."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -18,8 +19,14 @@ def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
     Raises:
         ValueError: for an unknown name or a value of the wrong type.
     """
-    arguments = {n: None if isinstance(value, type) else value for n, value in defaults.items()}
-    for pair in filter(None, text.split(",")):
+    unset = {n: None if isinstance(value, type) else value for n, value in defaults.items()}
+    return ml_collections.ConfigDict(unset | given(text, defaults))
+
+
+def given(text: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a text gives; for `defaults` and errors see `parse`."""
+    arguments = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
         name, equals, value = (part.strip() for part in pair.partition("="))
         check_known(f"argument {name!r}", name, defaults)
         if not equals:
@@ -27,7 +34,7 @@ def parse(text: str, **defaults: Any) -> ml_collections.ConfigDict:
         default = defaults[name]
         kind = default if isinstance(default, type) else type(default)
         arguments[name] = _parse(name, value, kind)
-    return ml_collections.ConfigDict(arguments)
+    return arguments
 
 
 def _parse(name: str, value: str, kind: type) -> Any:

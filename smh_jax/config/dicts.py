@@ -37,13 +37,15 @@ def _to_dict(config: Any) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             value = {k: config_dict.placeholder(str) if v is None else v for k, v in value.items()}
         elif value is None:
-            value = config_dict.placeholder(_without_none(hint))
+            value = config_dict.placeholder(without_none(hint))
         content[name] = value
     return content
 
 
-def _without_none(hint: Any) -> type:
-    return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+def without_none(hint: Any) -> type:
+    """The type of a field that may be None; any other itself."""
+    kinds = typing.get_args(hint)
+    return next((kind for kind in kinds if kind is not types.NoneType), hint)
 
 
 def from_config_dict(content: Mapping[str, Any]) -> Config:
@@ -79,7 +81,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if typing.get_origin(hint) is types.UnionType:
         if value == "":
             raise ValueError(f"config field {path}='' is empty: leave it out for none")
-        return None if value is None else _convert(_without_none(hint), value, path)
+        return None if value is None else _convert(without_none(hint), value, path)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"config field {path}={value} must be a finite number")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -73,6 +73,9 @@ class DataConfig:
             whose images differ in size: 224).
         preprocessing: 'plain' (the whole image, or its centered square), 'resnet' or 'inception',
             the two families of random crops, flips and colors for images of many sizes.
+        transform: 'none', or a copy of the dataset all of whose images are 'inverted' (dark for
+            bright), 'rotated' by a quarter turn to the left, or 'permuted' (their pixels, in one
+            order); a model of it takes such images.
         augmentation: of training images: 'none'; with 'plain' also 'crop' (pad an eighth, random
             crop) and 'crop_flip'; for imagenet2012 also 'autoaugment_v0' and 'randaugment'.
         randaugment_layers, randaugment_magnitude: of 'randaugment': operations on each image, and
@@ -91,6 +94,7 @@ class DataConfig:
     eval_split: str = "test"
     image_size: int | None = None
     preprocessing: str = "plain"
+    transform: str = "none"
     augmentation: str = "none"
     randaugment_layers: int = 2
     randaugment_magnitude: float = 9.0
@@ -102,6 +106,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choice("data.preprocessing", self.preprocessing, ("plain", "resnet", "inception"))
+        transforms = ("none", "inverted", "rotated", "permuted")
+        check_choice("data.transform", self.transform, transforms)
         augmentations = ("none", "crop", "crop_flip", "autoaugment_v0", "randaugment")
         check_choice("data.augmentation", self.augmentation, augmentations)
         if self.preprocessing != "plain" and self.augmentation in ("crop", "crop_flip"):
@@ -315,7 +321,13 @@ class Config:
     """A whole run.
 
     Attributes:
-        task: what is learned: 'image_classification' or 'next_token' (of texts).
+        task: what kind of thing is learned: 'image_classification' or 'next_token' (of texts).
+        tasks: several networks that share the method's pools and are trained together, as
+            `smh_jax.config.tasks` reads them: "name: field=value, ...; name: ...". '' trains one.
+        pool_from: folder of a run of several tasks, to whose pools those of `tasks` are added: what
+            was there stays as it is. None trains pools of their own.
+        pool: of `pool_from`: 'frozen' trains the new tasks' scales and stored tensors alone,
+            'grown' also as many new hash pairs as fit `method.target_size`.
         model, method, data, optimizer: see there.
         distillation, pull, elastic, parallel: see there.
         init_from: folder of a run of the same model and method, such as `smh_jax.convert` makes,
@@ -351,6 +363,9 @@ class Config:
     elastic: ElasticConfig = dataclasses.field(default_factory=ElasticConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
     task: str = "image_classification"
+    tasks: str = ""
+    pool_from: str | None = None
+    pool: str = "frozen"
     init_from: str | None = None
     frozen_from: str | None = None
     pool_precision: str = "float32"
@@ -393,6 +408,11 @@ class Config:
             raise ValueError(f"pruning={self.pruning} must be at least 0 and below 1")
         if self.elastic.sizes:
             self._check_elastic()
+        check_choice("pool", self.pool, ("frozen", "grown"))
+        if self.tasks:
+            self._check_tasks()
+        elif self.pool_from is not None:
+            raise ValueError(f"tasks='' must name what is added to pool_from={self.pool_from!r}")
         if self.parallel.model_devices > 1:
             self._check_model_devices()
         _at_least("seed", self.seed, 0)
@@ -420,6 +440,28 @@ class Config:
             "frozen_from": (self.frozen_from, None),
         }
         _check_values(without, sizes)
+
+    def _check_tasks(self) -> None:
+        """Raises ValueError for what a run of several tasks does not do."""
+        tasks = f"tasks={self.tasks!r}"
+        if self.method.name != "smh":
+            raise ValueError(f"method.name={self.method.name!r} must be 'smh' with {tasks}")
+        without = {
+            "elastic.sizes": (self.elastic.sizes, ()),
+            "distillation.teacher": (self.distillation.teacher, None),
+            "method.target_bytes": (self.method.target_bytes, None),
+            "parallel.model_devices": (self.parallel.model_devices, 1),
+            "frozen_from": (self.frozen_from, None),
+        }
+        _check_values(without, tasks)
+        if self.pool_from is not None:
+            # They would change all of the pools, of which a part is frozen.
+            without = {
+                "init_from": (self.init_from, None),
+                "pool_precision": (self.pool_precision, "float32"),
+                "pruning": (self.pruning, 0.0),
+            }
+            _check_values(without, f"pool_from={self.pool_from!r}")
 
     def _check_model_devices(self) -> None:
         """Raises ValueError for what would make all weights at once."""

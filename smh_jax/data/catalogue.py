@@ -15,6 +15,7 @@ from smh_jax.data import (
     crops,
     digits,  # noqa: F401  (registers the builder)
     folder,
+    transforms,
 )
 from smh_jax.data import normalization as normalizations
 from smh_jax.data.normalization import Normalization
@@ -57,6 +58,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]  # In order of label.
     normalization: Normalization
     preprocessing: str = "plain"
+    transform: str = "none"
 
     @property
     def num_classes(self) -> int:
@@ -106,6 +108,7 @@ def describe(
     data_dir: str | None = None,
     image_size: int | None = None,
     preprocessing: str = "plain",
+    transform: str = "none",
 ) -> DatasetInfo:
     """Describes a dataset; for the arguments see `DataConfig`.
 
@@ -113,9 +116,19 @@ def describe(
     which it is prepared.
 
     Raises:
-        ValueError: for an unknown name, a preprocessing that the dataset's images are not made
-            for, or a bucket that cannot be reached.
+        ValueError: for an unknown name, a preprocessing or a transform that the dataset's images
+            are not made for, or a bucket that cannot be reached.
     """
+    info = _describe(name, data_dir, image_size, preprocessing)
+    transforms.check(transform, name, info.image_shape, in_files=name in _STREAMED)
+    normalization = transforms.normalization_of(info.normalization, transform)
+    return dataclasses.replace(info, normalization=normalization, transform=transform)
+
+
+def _describe(
+    name: str, data_dir: str | None, image_size: int | None, preprocessing: str
+) -> DatasetInfo:
+    """The dataset with its images as they are."""
     check_reachable(data_dir, "data.data_dir")
     if preprocessing != "plain" and name not in _STREAMED:
         raise ValueError(
@@ -182,15 +195,19 @@ def load(info: DatasetInfo, split: str, data_dir: str | None = None) -> "Split |
     if data_dir is not None and not epath.Path(data_dir).is_dir():
         raise ValueError(f"data.data_dir={data_dir} is not a folder; make it to prepare data there")
     if info.name.startswith(folder.PREFIX):
-        images = folder.open_folder(info.name)
-        return Split(*folder.read(images.select(split), info.image_shape))
+        images = folder.open_folder(info.name).select(split)
+        return _split(info, *folder.read(images, info.image_shape))
     builder = _builder(info.name, data_dir)
     if info.name in _STREAMED:
         split = _SPLITS[info.name].get(split, split)
         from smh_jax.data.records import open_split
 
         return open_split(builder, split, info.image_shape[0], info.preprocessing)
-    return Split(*_read(builder, split, info.image_shape))
+    return _split(info, *_read(builder, split, info.image_shape))
+
+
+def _split(info: DatasetInfo, images: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(transforms.transformed(images, info.transform), labels)
 
 
 def _read(

@@ -107,6 +107,30 @@ class Manifest:
         tensors = tracing.trace(lambda key: init(key, *args), measure)
         return cls(hashed_set.decide(tensors, hashed), hashed)
 
+    @classmethod
+    def joined(cls, manifests: Mapping[str, "Manifest"], hashed: str = "all") -> "Manifest":
+        """The manifest of several models together, such as those that are to share their pools.
+
+        Args:
+            manifests: by the models' names, which come before their tensors': 'digits/conv/kernel'.
+            hashed: as in `from_model`, of all of them.
+        """
+        tensors = [
+            dataclasses.replace(tensor, path=(name, *tensor.path))
+            for name, manifest in manifests.items()
+            for tensor in manifest.tensors
+        ]
+        return cls(hashed_set.decide(tensors, hashed), hashed)
+
+    def part(self, name: str) -> "Manifest":
+        """Of a joined manifest that of one model, less its name."""
+        tensors = (
+            dataclasses.replace(tensor, path=tensor.path[1:])
+            for tensor in self.tensors
+            if tensor.path[0] == name
+        )
+        return Manifest(tuple(tensors), self.hashed_set)
+
     @cached_property
     def hashed(self) -> tuple[Tensor, ...]:
         """The hashed tensors in order of creation."""

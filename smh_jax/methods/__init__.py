@@ -22,10 +22,12 @@ from smh_jax.methods.low_rank import LowRank
 from smh_jax.methods.multi_hash import MultiHash
 from smh_jax.methods.pruned import Pruned, pruned
 from smh_jax.methods.rounded import Rounded, rounded
+from smh_jax.methods.shared import Added
 from smh_jax.methods.smh import SMH
 from smh_jax.methods.tensor_ring import TensorRing
 from smh_jax.methods.tensor_train import TensorTrain
 from smh_jax.methods.tucker import Tucker
+from smh_jax.methods.window import Window
 
 # Options that are no more, by the one value that runs and artifacts of before may still give.
 _RETIRED = {
@@ -34,10 +36,10 @@ _RETIRED = {
 }  # fmt: skip
 
 __all__ = [
-    "GROUPS", "SMH", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash", "Pruned",
-    "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "all_options", "create",
-    "default_options", "elastic", "innermost", "names", "pruned", "rounded", "squared_norm",
-    "unwrapped",
+    "GROUPS", "SMH", "Added", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash",
+    "Pruned", "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "Window",
+    "all_options", "create", "default_options", "elastic", "innermost", "names", "pruned",
+    "rounded", "squared_norm", "unwrapped",
 ]  # fmt: skip
 
 
@@ -57,7 +59,9 @@ def create(
     """
     options = all_options(name, options)
     method = of_name(name)(manifest=manifest, target_size=target_size, **options)
-    if target_size is not None and target_size >= manifest.num_weights:
+    # The matrix of a window may hold the weights of many models.
+    is_alone = name != Window.name
+    if is_alone and target_size is not None and target_size >= manifest.num_weights:
         raise ValueError(
             f"target_size={target_size} is not smaller than the model's {manifest.num_weights} "
             "weights; train it with method 'dense'"

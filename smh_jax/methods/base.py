@@ -27,7 +27,7 @@ from smh_jax.methods import distributions, modifiers, spread
 Variables = dict[str, Any]
 GROUPS = ("pools", "scales", "stored")
 # The arguments `first`, `last` and `zero` of `Method.materialize_part`.
-Part = tuple[int, int, jax.Array]
+Part = tuple[int, int, jax.Array | int]
 
 _METHODS: dict[str, type["Method"]] = {}
 
@@ -146,8 +146,8 @@ class Method(abc.ABC):
 
     @cached_property
     def num_variables(self) -> int:
-        """Elements of the variables, counted on the pytree itself."""
-        return count(self.abstract_variables)
+        """Elements of the variables that are trained, counted on the pytree itself."""
+        return count([self.abstract_variables.get(group, {}) for group in GROUPS])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -161,6 +161,14 @@ def pairs_of(pools: Variables, first: int, end: int) -> Variables:
     return {"u": pools["u"][..., first:end], "v": pools["v"][..., first:end, :]}
 
 
+def joined(parts: Sequence[Variables]) -> Variables:
+    """The pools whose hash pairs are those of the parts, one after the other."""
+    return {
+        "u": jnp.concatenate([pools["u"] for pools in parts], -1),
+        "v": jnp.concatenate([pools["v"] for pools in parts], -2),
+    }
+
+
 def multiplied(pools: Variables, factors: jax.Array) -> Variables:
     """Pools `u` [..., n, M] and `v` [..., M, n] with a factor [M] for each hash pair, in both."""
     u, v = pools["u"], pools["v"]

@@ -18,7 +18,7 @@ def entries(
     block: int,
     first: int,
     last: int,
-    zero: jax.Array,
+    zero: jax.Array | int,
     kronecker: tuple[int, int, int] | None = None,
 ) -> jax.Array:
     """Entries `first` to `last - 1`, row-major, of one block's matrix.
@@ -27,7 +27,7 @@ def entries(
         multiply: the matrix product.
         u, v: [blocks, rows, M] and [blocks, M, columns].
         block, first, last: which block, and the range of its entries.
-        zero: an int32 scalar that is 0; every product depends on it.
+        zero: an int32 scalar that is 0, on which every product depends; or 0 itself.
         kronecker: columns of the left factor matrices, rows and columns of the right ones, where
             the matrix is a sum of Kronecker products of them; None for the matrix product.
     """

@@ -1,6 +1,7 @@
 """Structured Multi-Hashing: all hashed weights in one matrix that is a product of two thin ones."""
 
 import dataclasses
+import itertools
 import math
 from functools import cached_property
 from typing import ClassVar
@@ -52,6 +53,8 @@ class SMH(PooledMethod):
     product_dtype: str = "float32"
 
     name: ClassVar[str] = "smh"
+    # The entry at which the weights begin.
+    first: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_choice("layout", self.layout, ("matmul", "kronecker"))
@@ -196,11 +199,11 @@ class SMH(PooledMethod):
         return variables
 
     def _part(
-        self, pools: dict[str, jax.Array], first: int, last: int, zero: jax.Array
+        self, pools: dict[str, jax.Array], first: int, last: int, zero: jax.Array | int
     ) -> list[jax.Array]:
         """From the rows of U that the tensors lie in."""
         tensors, offsets = self.manifest.hashed[first:last], self.manifest.offsets
-        position = offsets[tensors[0].name]
+        position = begin = self.first + offsets[tensors[0].name]
         end = position + sum(tensor.size for tensor in tensors)
         rows, columns = self.matrix_shape
         per_block = min(self.block_weights, rows * columns)
@@ -230,8 +233,10 @@ class SMH(PooledMethod):
             ]
             return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
+        ends = itertools.accumulate((tensor.size for tensor in tensors), initial=begin)
         return [
-            between(offsets[t.name], offsets[t.name] + t.size).reshape(t.shape) for t in tensors
+            between(begin, end).reshape(tensor.shape)
+            for tensor, (begin, end) in zip(tensors, itertools.pairwise(ends), strict=True)
         ]
 
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:

@@ -167,7 +167,9 @@ def as_in_a_file(artifact: Artifact) -> Artifact:
 
 def training_images(config: DataConfig) -> list[jax.Array]:
     """The first images of the training split, preprocessed as for evaluation."""
-    dataset = data.describe(config.name, config.data_dir, config.image_size, config.preprocessing)
+    dataset = data.describe(
+        config.name, config.data_dir, config.image_size, config.preprocessing, config.transform
+    )
     split = data.load(dataset, config.train_split, config.data_dir)
     batch_size = min(BATCH_SIZE, split.num_examples)
     batches = data.eval_batches(

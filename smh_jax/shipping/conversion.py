@@ -65,6 +65,11 @@ def of_run(workdir: str | os.PathLike[str], method: MethodConfig | None = None) 
         ValueError: for a method or size that is impossible, or without one for other runs.
     """
     source = trained.read(workdir)
+    if source.config.pool_from is not None:
+        raise ValueError(
+            f"{workdir} cannot be converted: it has tasks in the pools of "
+            f"pool_from={source.config.pool_from}"
+        )
     if method is None:
         method = source.config.pull.towards
         if source.run.pull is None:

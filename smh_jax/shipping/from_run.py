@@ -4,20 +4,28 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 import smh_jax
 from smh_jax import methods
-from smh_jax.config import DataConfig, from_config_dict, to_json_dict
+from smh_jax.config import Config, DataConfig, from_config_dict, to_json_dict
+from smh_jax.config.names import check_known
+from smh_jax.methods import shared
 from smh_jax.shipping import artifact as artifacts
 from smh_jax.shipping.artifact import Artifact
-from smh_jax.training import byte_budget, evaluation, trained
+from smh_jax.training import byte_budget, evaluation, several, tasks, trained
+from smh_jax.training.run import Run
 from smh_jax.training.workdir import Workdir
 
 
-def read_artifact(workdir: str | os.PathLike[str], size: float | None = None) -> Artifact:
+def read_artifact(
+    workdir: str | os.PathLike[str], size: float | None = None, task: str | None = None
+) -> Artifact:
     """The latest state of a run as an artifact; the averages of a run that keeps them.
 
     Its pools are those that were trained, pruned if the run prunes them, but not rounded:
@@ -27,46 +35,107 @@ def read_artifact(workdir: str | os.PathLike[str], size: float | None = None) ->
         workdir: of the run.
         size: of an elastic run, as a number of variables or a share of all weights; None for the
             largest.
+        task: of a run of several tasks, which one; it has no more of their pools than it needs.
 
     Raises:
-        ValueError: if there is no trained run, or none of this size.
+        ValueError: if there is no trained run, or none of this size or task.
     """
+    if size is not None and task is not None:
+        raise ValueError(f"give either size={size:g} or task={task!r}")
+    if task is not None or Workdir(workdir).read()[0].tasks:
+        by_task = read_tasks(workdir)
+        if task is None:
+            raise ValueError(f"{workdir} has several tasks, name one: {', '.join(by_task)}")
+        check_known(f"task={task!r}", task, by_task)
+        return artifacts.alone(by_task[task])
     source = trained.read(workdir, size)
-    config, dataset, model = source.config, source.run.dataset, source.config.model
-    result = Workdir(workdir).result() or {}
-    if result.get("steps") != source.step:
-        logging.warning("the run is not complete: this is its step %d", source.step)
-        result = {}
+    result = _result_at(workdir, source.step)
     accuracy = result.get("test_accuracy")
     if size is not None and result:
         accuracies = {of["num_variables"]: of["accuracy"] for of in result["sizes"]}
         accuracy = accuracies[source.run.method.num_variables]
+    run = source.run
     return Artifact(
-        method=methods.innermost(source.run.method),
-        stored=jax.jit(source.run.method.exported)(source.variables),
+        method=methods.innermost(run.method),
+        stored=jax.jit(run.method.exported)(source.variables),
         model_state=source.model_state,
-        model=artifacts.ModelSpec(
+        **_description(run.config, run.task, run.dataset),
+        provenance=_provenance(run.config, source.step, accuracy, result),
+    )
+
+
+def read_tasks(workdir: str | os.PathLike[str]) -> dict[str, Artifact]:
+    """The artifacts of all tasks of a run, and before them of those to which they were added.
+
+    Their pools are the same arrays where they have as many hash pairs; for more see above.
+    """
+    source = trained.read(workdir)
+    run, result = source.run, _result_at(workdir, source.step)
+    if not run.networks:
+        raise ValueError(f"{workdir} has one task, and not several (config.tasks)")
+    method, stored = methods.innermost(run.method), run.method.exported(source.variables)
+    by_task = {}
+    if run.source is not None:
+        by_task = read_tasks(run.config.pool_from)
+        *_, last = by_task.values()
+        for key, pool in last.stored["pools"].items():
+            if not np.array_equal(pool, source.variables["frozen"][key]):
+                raise ValueError(
+                    f"pool_from={run.config.pool_from} has other pools than when the tasks of "
+                    f"{workdir} were added to it: it was trained further"
+                )
+    accuracies = {of["task"]: of["accuracy"] for of in result.get("tasks", ())}
+    for name, network in run.networks.items():
+        by_task[name] = Artifact(
+            method=shared.member(method, name),
+            stored=shared.of_member(method, name, stored),
+            model_state=several.of_network(source.model_state, name),
+            **_description(network.config, network.task, network.dataset),
+            provenance=_provenance(network.config, source.step, accuracies.get(name), result),
+        )
+    return by_task
+
+
+def _result_at(workdir: str | os.PathLike[str], step: int) -> dict[str, Any]:
+    """The result of the run that is complete at a step; {} and a warning if it is not."""
+    result = Workdir(workdir).result() or {}
+    if result.get("steps") == step:
+        return result
+    logging.warning("the run is not complete: this is its step %d", step)
+    return {}
+
+
+def _description(config: Config, task: tasks.Task, dataset: tasks.Dataset) -> dict[str, Any]:
+    """What an artifact says of its model and of its inputs and outputs."""
+    model = config.model
+    return {
+        "model": artifacts.ModelSpec(
             model.name,
             dataset.num_classes,
             dict(model.options),
             adapted=config.frozen_from is not None,
         ),
-        preprocessing=source.run.task.preprocessing(dataset),
-        class_names=dataset.class_names,
-        provenance={
-            "config": to_json_dict(config),
-            "steps": source.step,
-            "test_accuracy": accuracy,
-            "command": result.get("command"),
-            "versions": result.get("versions") or {"smh_jax": smh_jax.__version__},
-            "exported_by": shlex.join(["python", *sys.orig_argv[1:]]),
-        },
-    )
+        "preprocessing": task.preprocessing(dataset),
+        "class_names": dataset.class_names,
+    }
+
+
+def _provenance(
+    config: Config, step: int, accuracy: float | None, result: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "config": to_json_dict(config),
+        "steps": step,
+        "test_accuracy": accuracy,
+        "command": result.get("command"),
+        "versions": result.get("versions") or {"smh_jax": smh_jax.__version__},
+        "exported_by": shlex.join(["python", *sys.orig_argv[1:]]),
+    }
 
 
 def read_sizes(workdir: str | os.PathLike[str]) -> dict[int, Artifact]:
     """The artifacts of all sizes of an elastic run, by size, rising; for errors see above."""
-    sizes = trained.read_run(workdir).sizes
+    sizes = Run.in_folder(workdir).sizes
     if not sizes:
         raise ValueError(f"{workdir} is of one size, not elastic (elastic.sizes)")
     return {size: read_artifact(workdir, size) for size in sizes}

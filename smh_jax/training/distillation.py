@@ -82,7 +82,7 @@ def abstract_teacher(config: DistillationConfig, student: Run) -> Teacher | None
     if config.teacher is None:
         return None
     with trained.named(f"distillation.teacher={config.teacher}"):
-        run = trained.read_run(config.teacher)
+        run = Run.in_folder(config.teacher)
     distillation = _distillation_from(run, config, student)
     params, model_state = jax.eval_shape(
         functools.partial(forward.initial_collections, distillation.model, run.example),

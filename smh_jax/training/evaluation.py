@@ -12,7 +12,7 @@ import numpy as np
 
 from smh_jax.config import DataConfig
 from smh_jax.methods import Method, Variables
-from smh_jax.training import metrics, parallel, tasks
+from smh_jax.training import metrics, parallel, several, tasks
 from smh_jax.training.forward import ModelState
 from smh_jax.training.step import eval_step
 
@@ -97,6 +97,34 @@ def evaluate_sizes(
         measured = evaluate(step, replicated, backend=backend, **data)
         of_sizes |= {f"{name}_{size}": measured[name] for name in ("accuracy", "loss")}
     return of_sizes | measured
+
+
+def evaluate_tasks(
+    mapped_step: Callable[[Any, Any], metrics.Evaluation],
+    replicated: Any,
+    split: several.Splits,
+    task: several.Tasks,
+    backend: parallel.Backend,
+) -> dict[str, float]:
+    """`evaluate` of each of several tasks, by one program each: `accuracy_digits` and so on.
+
+    What has no task in its name is of all of them: the mean accuracy, the weighted sum of the
+    losses and the number of examples. For the arguments see `evaluate`.
+    """
+    of_tasks: dict[str, float] = {}
+    whole = dict.fromkeys(("loss", "accuracy", "examples"), 0.0)
+    for name, network in task.networks.items():
+
+        def step(state: Any, batch: Any, name: str = name) -> metrics.Evaluation:
+            return mapped_step(state, {**task.joined({name: batch}), "mask": batch["mask"]})
+
+        data = (split.by_name[name], network.dataset, network.config.data)
+        measured = evaluate(step, replicated, *data, backend, network.task)
+        of_tasks |= {f"{key}_{name}": value for key, value in measured.items()}
+        whole["loss"] += network.weight * measured["loss"]
+        whole["accuracy"] += measured["accuracy"] / len(task.networks)
+        whole["examples"] += measured["examples"]
+    return of_tasks | whole
 
 
 @functools.lru_cache(maxsize=2)

@@ -122,6 +122,6 @@ def initial_collections(
     """
     if isinstance(example, tuple):
         example = jax.ShapeDtypeStruct(example, jnp.float32)
-    inputs = jnp.zeros(example.shape, example.dtype)
+    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
     collections = dict(model.init({"params": key, "dropout": key}, inputs, train=False))
     return collections.pop("params"), collections

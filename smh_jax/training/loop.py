@@ -1,6 +1,7 @@
 """The training loop, top to bottom."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -18,7 +19,17 @@ from absl import logging
 import smh_jax
 from smh_jax import methods
 from smh_jax.config import Config, from_config_dict
-from smh_jax.training import evaluation, metrics_file, processes, pull, rows, tasks, trained
+from smh_jax.methods import Variables
+from smh_jax.training import (
+    evaluation,
+    metrics_file,
+    processes,
+    pull,
+    rows,
+    several,
+    tasks,
+    trained,
+)
 from smh_jax.training.checkpoint import Checkpoints
 from smh_jax.training.distillation import load_teacher
 from smh_jax.training.forward import ModelState
@@ -54,7 +65,7 @@ def train_and_evaluate(
     if not isinstance(config, Config):
         config = from_config_dict(config)
     folder = Workdir(workdir)
-    run, initial, frozen = _set_up(config, folder)
+    run, start = _set_up(config, folder)
     train_split, eval_split = _load_splits(run)
     teacher = load_teacher(config.distillation, run)
     distillation = None if teacher is None else teacher.distillation
@@ -68,7 +79,7 @@ def train_and_evaluate(
     ):
         # Another trainer may have been here until now.
         folder.check(config)
-        state, progress = _first_state(run, program, checkpoints, initial, frozen)
+        state, progress = _first_state(run, program, checkpoints, start)
         first_step = int(state.step)
         kept = metrics_file.rows_until(
             folder.path / "metrics.jsonl", first_step, progress.get("rows_sha256")
@@ -76,16 +87,7 @@ def train_and_evaluate(
         if (result := _finished_result(folder, program, first_step)) is not None:
             return result
         monitor = _monitor(folder, run, program, checkpoints, kept, progress)
-        evaluate = functools.partial(
-            evaluation.evaluate_sizes,
-            program.eval_step,
-            sizes=run.sizes,
-            split=eval_split,
-            dataset=run.dataset,
-            config=config.data,
-            backend=backend,
-            task=run.task,
-        )
+        evaluate = functools.partial(_evaluate, program, run, eval_split)
         batches = _train_batches(program, run, train_split, first_step)
         eval_every_steps = max(1, round(config.eval_every_epochs * program.steps_per_epoch))
         state = backend.replicate(state)
@@ -127,13 +129,23 @@ def train_and_evaluate(
         return result
 
 
-def _set_up(
-    config: Config, folder: Workdir
-) -> tuple[Run, trained.Trained | None, ModelState | None]:
-    """The run that the folder may hold, and where it is to be new, what it starts from.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Start:
+    """What a new run starts from besides what is drawn.
 
-    That is another run, or the state of a model with frozen weights.
+    Attributes:
+        initial: another run.
+        frozen: the state of a model with frozen weights.
+        pools: of the tasks to which others are added.
     """
+
+    initial: trained.Trained | None = None
+    frozen: ModelState | None = None
+    pools: Variables | None = None
+
+
+def _set_up(config: Config, folder: Workdir) -> tuple[Run, _Start]:
+    """The run that the folder may hold, and where it is to be new, what it starts from."""
     processes.check_same("the configuration", repr(config))
     folder.check_usable()
     known = folder.check(config)
@@ -147,26 +159,21 @@ def _set_up(
     # A dataset that nobody has described yet is measured, for which it is prepared.
     run, initial = processes.first_before_others(made)
     processes.check_same("the manifest's digest", run.method.manifest.digest)
-    return run, initial, trained.load_frozen(config, run) if is_new else None
+    if not is_new:
+        return run, _Start()
+    return run, _Start(initial, trained.load_frozen(config, run), trained.load_pools(config))
 
 
 def _load_splits(run: Run) -> list[tasks.Split]:
     """The training and the evaluation split; the first process may have to prepare the dataset."""
-    config = run.config.data
-    return processes.first_before_others(
-        lambda: [
-            run.task.load(run.dataset, split, config)
-            for split in (config.train_split, config.eval_split)
-        ]
-    )
+    return processes.first_before_others(lambda: run.task.load_splits(run.dataset, run.config.data))
 
 
 def _first_state(
     run: Run,
     program: Program,
     checkpoints: Checkpoints,
-    initial: trained.Trained | None,
-    frozen: ModelState | None,
+    start: _Start,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to train from, unreplicated, and the progress up to it.
 
@@ -177,10 +184,13 @@ def _first_state(
     latest = checkpoints.latest_step
     processes.check_same(f"the latest checkpoint in {checkpoints.directory}", repr(latest))
     if latest is None:
-        if initial is not None:
-            state = state.starting_from(initial.variables, initial.model_state)
-        if frozen is not None:
-            state = state.starting_from(state.variables, frozen)
+        if start.initial is not None:
+            state = state.starting_from(start.initial.variables, start.initial.model_state)
+        if start.frozen is not None:
+            state = state.starting_from(state.variables, start.frozen)
+        if start.pools is not None:
+            variables = run.method.starting_from(start.pools, state.variables)
+            state = state.starting_from(variables, state.model_state)
         if run.pull is not None:
             opt_state = pull.fitted(state.opt_state, run.pull, state.variables)
             state = state.replace(opt_state=opt_state)
@@ -262,6 +272,15 @@ def _monitor(
     return Monitor(writer, checkpoints, rates, run.config.log_every_steps, progress, first_replica)
 
 
+def _evaluate(program: Program, run: Run, split: tasks.Split, state: Any) -> dict[str, float]:
+    """How good a replicated state is on the evaluation split: of all sizes, or of all tasks."""
+    backend, task = program.backend, run.task
+    if run.networks:
+        return evaluation.evaluate_tasks(program.eval_step, state, split, task, backend)
+    data = {"split": split, "dataset": run.dataset, "config": run.config.data, "task": task}
+    return evaluation.evaluate_sizes(program.eval_step, state, run.sizes, backend, **data)
+
+
 def _train_batches(program: Program, run: Run, split: tasks.Split, first_step: int) -> Any:
     """The batches of all steps after the first ones, on the devices."""
     return program.backend.to_devices(
@@ -283,11 +302,12 @@ def _result(
 ) -> dict[str, Any]:
     """The content of result.json."""
     config, summary, stopwatch = run.config, run.method.summary, monitor.stopwatch
+    per_step = config.data.batch_size * max(1, len(run.networks))
     derived = {f"test_{name}": measured[name] for name in run.task.derived(measured, run.dataset)}
     return {
         "task": config.task,
         "model": config.model.name,
-        "dataset": config.data.name,
+        "dataset": run.dataset.name,
         "method": config.method.name,
         "hashed": config.method.hashed,
         "seed": config.seed,
@@ -298,10 +318,11 @@ def _result(
         "test_examples": int(measured["examples"]),
         **derived,
         **_of_sizes(run, measured),
+        **({"tasks": several.results(run.task, measured)} if run.networks else {}),
         "steps": program.num_steps,
         "epochs": config.epochs,
         "train_seconds": round(stopwatch.train_seconds(), 3),
-        "examples_per_second": round(stopwatch.steps_per_second() * config.data.batch_size, 1),
+        "examples_per_second": round(stopwatch.steps_per_second() * per_step, 1),
         "processes": jax.process_count(),
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "versions": _versions(),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from smh_jax.config import OptimizerConfig
-from smh_jax.methods import GROUPS, Method, Variables
+from smh_jax.methods import Method, Variables
 from smh_jax.training import losses
 
 # The learning rates of configs are for this many examples per step.
@@ -176,7 +176,7 @@ def _at_rates(
     optimizer: optax.GradientTransformation, config: OptimizerConfig
 ) -> optax.GradientTransformation:
     """The optimizer of a method's variables: clipped before it, and each group's rate after it."""
-    rates = {"pools": config.pool_rate, "scales": config.scale_rate, "stored": 1.0}
+    rates = {"pools": config.pool_rate, "scales": config.scale_rate, "stored": 1.0, "frozen": 0.0}
 
     def labels(variables: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -188,5 +188,5 @@ def _at_rates(
     return optax.chain(
         *clip,
         optimizer,
-        optax.partition({group: optax.scale(rates[group]) for group in GROUPS}, labels),
+        optax.partition({group: optax.scale(rate) for group, rate in rates.items()}, labels),
     )

@@ -2,15 +2,21 @@
 
 import dataclasses
 import functools
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 
 from smh_jax import methods, models
 from smh_jax.config import Config, MethodConfig
+from smh_jax.config import tasks as task_configs
 from smh_jax.manifest import Manifest
+from smh_jax.methods import shared
 from smh_jax.methods.file_size import expected_bytes
-from smh_jax.training import adapted, byte_budget, forward, losses, parallel, tasks
+from smh_jax.training import adapted, byte_budget, forward, losses, parallel, several, tasks
+from smh_jax.training.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +30,16 @@ class Run:
         model: the base model; with frozen weights, if it is adapted (`config.frozen_from`).
         method: how its weights are generated; its `manifest` says which of them.
         pull: the method to whose weights these are drawn (`config.pull`), or None.
+        source: the run to whose pools this one adds its tasks (`config.pool_from`), or None.
     """
 
     config: Config
-    task: tasks.Task
+    task: tasks.Task | several.Tasks
     dataset: tasks.Dataset
-    model: nn.Module | adapted.Adapted
+    model: nn.Module | adapted.Adapted | several.Models
     method: methods.Method
     pull: methods.Method | None = None
+    source: "Run | None" = None
 
     @classmethod
     def from_config(
@@ -53,29 +61,43 @@ class Run:
         num_devices = num_devices or jax.device_count()
         num_replicas = _num_replicas(config, num_devices)
         _check_batch_size(config, num_devices)
-        task = tasks.of_name(config.task)
-        _check_takes(config, task)
-        dataset = task.describe(config.data)
-        example = task.example(dataset)
-        axis_name, axis_groups = _batch_norm_axis(config, num_replicas)
-        model = models.create(
-            config.model.name,
-            num_classes=dataset.num_classes,
-            axis_name=axis_name,
-            axis_groups=axis_groups,
-            **config.model.options,
-        )
-        if config.frozen_from is not None:
-            model = adapted.Adapted(model)
-        manifest = _manifest_of(model, example, config, manifest)
-        method = _method(config, manifest, model, example)
+        batch_norm = _batch_norm_axis(config, num_replicas)
+        measure = manifest is None
+        source = None
+        if config.tasks:
+            task, dataset, model, traced = _of_tasks(config, batch_norm, measure)
+        else:
+            task, dataset, model = _network(config, batch_norm)
+            if config.frozen_from is not None:
+                model = adapted.Adapted(model)
+            traced = _traced(model, task.example(dataset), config.method.hashed, measure)
+        if config.pool_from is not None:
+            source = _source(config, task)
+        manifest = _manifest_of(traced, config, manifest)
+        method = _method(config, manifest, model, task.example(dataset), source)
         # Raises where the expression excludes nothing.
         optimizer = config.optimizer
         losses.decayed_tensors(
             method.manifest, optimizer.weight_decay_on, optimizer.weight_decay_exclude
         )
         pull = _pull(config.pull.towards, method.manifest)
-        return cls(config, task, dataset, model, method, pull)
+        return cls(config, task, dataset, model, method, pull, source)
+
+    @classmethod
+    def in_folder(cls, workdir: str | os.PathLike[str]) -> "Run":
+        """What the configuration in a run's folder stands for, on one device.
+
+        Raises:
+            ValueError: if the folder holds no run.
+        """
+        config, manifest = Workdir(workdir).read()
+        # Neither the devices nor how batch norm was averaged over them are of concern any more.
+        return cls.from_config(config.on_one_device(), manifest, num_devices=1)
+
+    @property
+    def lineage(self) -> "tuple[Run, ...]":
+        """This run after those to whose pools it adds its tasks, the first one first."""
+        return (*(self.source.lineage if self.source else ()), self)
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -86,6 +108,11 @@ class Run:
     def sizes(self) -> tuple[int, ...]:
         """Target sizes of an elastic run, rising; () for any other."""
         return self.method.sizes if isinstance(self.method, methods.Elastic) else ()
+
+    @property
+    def networks(self) -> Mapping[str, several.Network]:
+        """Of a run of several tasks, by name; {} for any other."""
+        return self.task.networks if isinstance(self.task, several.Tasks) else {}
 
     @property
     def precision(self) -> str:
@@ -103,10 +130,74 @@ class Run:
         return self.model.clone(axis_name=None)
 
 
+def _network(
+    config: Config, batch_norm: tuple[Any, Any]
+) -> tuple[tasks.Task, tasks.Dataset, nn.Module]:
+    """The task, its dataset and its base model, with the axis of batch norm and its groups."""
+    task = tasks.of_name(config.task)
+    _check_takes(config, task)
+    dataset = task.describe(config.data)
+    axis_name, axis_groups = batch_norm
+    model = models.create(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        axis_name=axis_name,
+        axis_groups=axis_groups,
+        **config.model.options,
+    )
+    return task, dataset, model
+
+
+def _of_tasks(
+    config: Config, batch_norm: tuple[Any, Any], measure: bool
+) -> tuple[several.Tasks, several.Datasets, several.Models, Manifest]:
+    """All tasks of a run, and the joint manifest of their networks."""
+    networks, manifests = {}, {}
+    for name, of_task in task_configs.read(config).items():
+        try:
+            task, dataset, model = _network(of_task.config, batch_norm)
+        except ValueError as error:
+            raise ValueError(f"tasks: {name}: {error}") from error
+        networks[name] = several.Network(of_task.config, task, dataset, model, of_task.weight)
+        manifests[name] = _traced(model, task.example(dataset), "all", measure)
+    return (
+        several.Tasks(networks),
+        several.Datasets("+".join(network.dataset.name for network in networks.values())),
+        several.Models({name: network.model for name, network in networks.items()}),
+        Manifest.joined(manifests, config.method.hashed),
+    )
+
+
+def _source(config: Config, task: several.Tasks) -> Run:
+    """The run to whose pools the tasks are added."""
+    field = f"pool_from={config.pool_from}"
+    try:
+        source = Run.in_folder(config.pool_from)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
+    if not source.networks:
+        raise ValueError(f"{field} must be a run of several tasks: its config.tasks names none")
+    there = [name for run in source.lineage for name in run.networks]
+    if again := [name for name in task.networks if name in there]:
+        raise ValueError(f"{field} has a task {again[0]!r} already: {', '.join(there)}")
+    ours, theirs = (methods.all_options("smh", c.method.options) for c in (config, source.config))
+    if ours != theirs:
+        raise ValueError(f"{field} has method.options={theirs}, {ours} here: its pools are shared")
+    return source
+
+
 def _method(
-    config: Config, manifest: Manifest, model: nn.Module, example: jax.ShapeDtypeStruct
+    config: Config,
+    manifest: Manifest,
+    model: nn.Module,
+    example: jax.ShapeDtypeStruct,
+    source: Run | None,
 ) -> methods.Method:
     """The method of a run, of the size that was asked for in variables or in bytes."""
+    if source is not None:
+        pools = methods.innermost(source.method)
+        size = config.method.target_size
+        return shared.added(pools, manifest, size, config.pool == "grown")
     create = functools.partial(
         methods.create, config.method.name, manifest, **config.method.options
     )
@@ -130,6 +221,9 @@ def _method(
         )
     if config.elastic.sizes:
         method = methods.elastic(method, config.elastic.sizes)
+    if config.tasks:
+        for name in shared.names(method):
+            shared.member(method, name)
     # What is pruned is rounded, and not what is rounded pruned: equal magnitudes are not ranked.
     return methods.pruned(methods.rounded(method, precision, config.rate_weight), config.pruning)
 
@@ -140,17 +234,17 @@ def _state_shapes(model: nn.Module, example: jax.ShapeDtypeStruct) -> forward.Mo
     return jax.eval_shape(init, jax.random.key(0))[1]
 
 
-def _manifest_of(
-    model: nn.Module, example: jax.ShapeDtypeStruct, config: Config, known: Manifest | None
+def _traced(
+    model: nn.Module, example: jax.ShapeDtypeStruct, hashed: str, measure: bool
 ) -> Manifest:
-    """The model's manifest: the known one, if it is of this model, or a measured one."""
+    """The manifest of a model; measured, or good for counting only."""
     # The axis has its name inside of a step only.
-    traced = adapted.manifest_of(
-        model.clone(axis_name=None),
-        example,
-        hashed=config.method.hashed,
-        measure=known is None,
-    )
+    local = model.clone(axis_name=None)
+    return adapted.manifest_of(local, example, hashed=hashed, measure=measure)
+
+
+def _manifest_of(traced: Manifest, config: Config, known: Manifest | None) -> Manifest:
+    """The model's manifest: the known one, if it is of this model, or the one just made."""
     if known is None:
         return traced
     if not known.same_tensors(traced):

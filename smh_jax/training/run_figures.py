@@ -18,6 +18,7 @@ from smh_jax.training.metrics_file import read_rows
 from smh_jax.training.pictures.names import data_name, model_name
 from smh_jax.training.pictures.panels import Picture
 from smh_jax.training.pictures.report import Section, Table
+from smh_jax.training.run import Run
 from smh_jax.training.trained import Trained
 from smh_jax.training.workdir import Workdir
 
@@ -87,7 +88,7 @@ def pictures_of(workdir: epath.Path) -> dict[str, tuple[Picture, ...]]:
         starts = starting_scales(learned)
         drawn["scales"] = (figures.learned_scales(tensors, starts, scales, cancelled, about),)
     if isinstance(method, PooledMethod):
-        unscaled = method.generate(learned.variables["pools"])
+        unscaled = method.generate(learned.run.method.exported(learned.variables)["pools"])
         weights = [np.asarray(weight, np.float64) for weight in unscaled]
     drawn["spectra"] = figures.singular_values(tensors, weights, shape, rank, about)
     return drawn
@@ -110,7 +111,7 @@ def sections_of(workdir: epath.Path, pictures: Mapping[str, tuple[Picture, ...]]
         workdir: folder of the run.
         pictures: those of `pictures_of`.
     """
-    run, result = trained.read_run(workdir), Workdir(workdir).result()
+    run, result = Run.in_folder(workdir), Workdir(workdir).result()
     named = {t.name: t for t in run.method.manifest.tensors}
     tensors = [
         [name, " x ".join(map(str, t.shape)), f"{t.size:,}", "generated" if t.hashed else "stored"]

@@ -56,17 +56,6 @@ class Trained:
         return {"params": params, **model_state}
 
 
-def read_run(workdir: str | os.PathLike[str]) -> Run:
-    """What the configuration in a run's folder stands for, on one device.
-
-    Raises:
-        ValueError: if the folder holds no run.
-    """
-    config, manifest = Workdir(workdir).read()
-    # Neither the devices nor how batch norm was averaged over them are of concern any more.
-    return Run.from_config(config.on_one_device(), manifest, num_devices=1)
-
-
 def read(workdir: str | os.PathLike[str], size: float | None = None) -> Trained:
     """The latest state of a run.
 
@@ -78,7 +67,7 @@ def read(workdir: str | os.PathLike[str], size: float | None = None) -> Trained:
     Raises:
         ValueError: if the folder holds no run, one without a checkpoint or one without this size.
     """
-    run, folder = read_run(workdir), Workdir(workdir).path
+    run, folder = Run.in_folder(workdir), Workdir(workdir).path
     is_elastic = isinstance(run.method, methods.Elastic)
     if size is not None and not is_elastic:
         raise ValueError(f"size={size:g}: {workdir} is of one size, not elastic (elastic.sizes)")
@@ -91,6 +80,10 @@ def read(workdir: str | os.PathLike[str], size: float | None = None) -> Trained:
     averages = state.get("ema")
     evaluated = state if averages is None else averages
     variables = _restructured(evaluated["variables"], run.method.abstract_variables)
+    if "frozen" in variables:
+        # Averages of what never changes are not exact.
+        last = _restructured(state["variables"], run.method.abstract_variables)
+        variables["frozen"] = last["frozen"]
     logging.info("%s: step %d, method %s", workdir, state["step"], run.method.name)
     pulled = None
     if run.pull is not None:
@@ -184,3 +177,16 @@ def load_frozen(config: Config, run: Run) -> ModelState | None:
         )
     collections = dict(source.collections)
     return {adapted.COLLECTION: collections.pop("params"), **collections}
+
+
+def load_pools(config: Config) -> Variables | None:
+    """The pools of the run of `config.pool_from`, or None.
+
+    Raises:
+        ValueError: unless that is a trained run.
+    """
+    if config.pool_from is None:
+        return None
+    with named(f"pool_from={config.pool_from}"):
+        source = read(config.pool_from)
+    return source.run.method.exported(source.variables)["pools"]

@@ -15,7 +15,7 @@ import importlib.resources
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -36,6 +36,7 @@ _ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Trained numbers hardly compress; batch statistics of an untrained model may.
 _MAX_COMPRESSION = 100
 _MAX_HEADER = 2**24
+_MAX_PARTS_HEADER = 2**20
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
@@ -55,6 +56,21 @@ def write(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], compre
     place = _DIGEST.format(_NO_DIGEST).encode()
     data = data.replace(place, _DIGEST.format(hashlib.sha256(data).hexdigest()).encode(), 1)
     return zstandard.ZstdCompressor(level=19).compress(data) if compress else data
+
+
+def write_header(content: Mapping[str, Any]) -> bytes:
+    """Of a file of several parts: the length of a JSON text (uint32), its SHA-256 and the text."""
+    text = _compact(content)
+    return len(text).to_bytes(4, "little") + hashlib.sha256(text).digest() + text
+
+
+def read_header(stream: BinaryIO) -> dict[str, Any]:
+    """What `write_header` wrote, from where a stream stands; ValueError if it is not whole."""
+    length = int.from_bytes(stream.read(4), "little")
+    digest, text = stream.read(32), stream.read(min(length, _MAX_PARTS_HEADER))
+    if hashlib.sha256(text).digest() != digest or len(text) != length:
+        raise ValueError("its header is cut off or damaged")
+    return json.loads(text)
 
 
 def _compact(metadata: Mapping[str, Any]) -> bytes:

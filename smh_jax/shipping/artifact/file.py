@@ -81,11 +81,16 @@ def _described(preprocessing: tasks.Preprocessing) -> dict[str, Any]:
     return fields if is_default else {"task": preprocessing.task, **fields}
 
 
-def decode(data: bytes) -> Artifact:
-    """The model whose file has these bytes; for errors see `reading.load`."""
+def decode(data: bytes, pools: Any = None) -> Artifact:
+    """The model whose file has these bytes; for errors see `reading.load`.
+
+    Args:
+        data: of the file.
+        pools: of a model whose file has none, as they are stored.
+    """
     tensors, metadata = container.read(data)
     try:
-        return _assemble(tensors, metadata)
+        return _assemble(tensors, metadata, pools)
     except Exception as error:
         # A hostile description can raise any error.
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -132,12 +137,12 @@ def check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
         raise ValueError(f"{path} cannot be written: {path.parent} is not a folder")
 
 
-def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
+def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any], pools: Any) -> Artifact:
     manifest = Manifest.from_json(json.dumps(metadata["manifest"]))
     if manifest.num_weights > _MAX_WEIGHTS:
         raise ValueError(f"{manifest.num_weights} weights are more than {_MAX_WEIGHTS}")
     leaves = leaves_of(metadata)
-    method = _method(metadata["method"], manifest, leaves)
+    method = _method(metadata["method"], manifest, leaves, pools)
     model, preprocessing = metadata["model"], metadata["preprocessing"]
     if preprocessing is not None:
         fields = _tuples(preprocessing)
@@ -150,7 +155,11 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
         model = ModelSpec(**model)
         state = _model_state(model, manifest, preprocessing)
     groups = {**method.abstract_variables, "model_state": state}
+    if pools is not None and _shapes(groups.pop("pools")) != _shapes(pools):
+        raise ValueError(f"its pools are {_shapes(pools)}")
     stored = layout.unpack(tensors, leaves, groups)
+    if pools is not None:
+        stored["pools"] = pools
     parse(metadata["precision"])
     return Artifact(
         method=method,
@@ -165,6 +174,10 @@ def _assemble(tensors: layout.Tensors, metadata: Mapping[str, Any]) -> Artifact:
     )
 
 
+def _shapes(pools: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in pools.items()}
+
+
 def _shape(shape: Any) -> tuple[int, ...]:
     # What is not a number would be multiplied, too.
     if not all(type(size) is int and size >= 0 for size in shape):
@@ -173,12 +186,16 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 
 def _method(
-    described: Mapping[str, Any], manifest: Manifest, leaves: Mapping[str, list[layout.Leaf]]
+    described: Mapping[str, Any],
+    manifest: Manifest,
+    leaves: Mapping[str, list[layout.Leaf]],
+    pools: Any,
 ) -> methods.Method:
     target_size = described["target_size"]
     if target_size is not None:
         # Methods plan for their target size: it must be no fantasy.
         there = sum(math.prod(s) for g in leaves if g != "model_state" for _, _, s in leaves[g])
+        there += sum(map(math.prod, _shapes(pools or {}).values()))
         if not target_size <= _MAX_TARGET_SHARE * there + _MAX_SPARE_TARGET:
             raise ValueError(f"target_size={target_size} is far beyond the {there} variables there")
     method = methods.create(

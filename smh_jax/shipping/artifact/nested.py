@@ -1,6 +1,6 @@
 """A file of several sizes of one model, of which every smaller one is the beginning.
 
-    MAGIC, bytes of the header (uint32), SHA-256 of the header, header (JSON)
+    MAGIC, the header as `container.read_header` reads it
     the smallest size: a file as `file.encode` makes it
     for every further size: the hash pairs that it has more, its scales and batch statistics
 
@@ -10,9 +10,7 @@ smaller one are multiplied by `methods.elastic.factor` when they are read.
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
@@ -23,12 +21,11 @@ import numpy as np
 
 from smh_jax.config.files import write_bytes
 from smh_jax.methods import SMH, Variables
-from smh_jax.methods.elastic import factor, multiplied, pairs_of, target_of
+from smh_jax.methods.elastic import factor, joined, multiplied, pairs_of, target_of
 from smh_jax.shipping.artifact import container, file, layout
 from smh_jax.shipping.artifact.artifact import Artifact, restored
 
 MAGIC = b"smh_sizes_1\n"
-_MAX_HEADER = 2**20
 
 
 def encode(artifacts: Mapping[int, Artifact], precision: str = "float32") -> bytes:
@@ -68,9 +65,7 @@ def encode(artifacts: Mapping[int, Artifact], precision: str = "float32") -> byt
             for (size, artifact), part in zip(artifacts.items(), parts, strict=True)
         ],
     }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    length = len(text).to_bytes(4, "little")
-    return b"".join([MAGIC, length, hashlib.sha256(text).digest(), text, *parts])
+    return b"".join([MAGIC, container.write_header(header), *parts])
 
 
 def save_sizes(
@@ -91,18 +86,7 @@ def save_sizes(
 
 def read(stream: BinaryIO, size: float | None, max_bytes: int | None) -> Artifact:
     """The model of one size, of a stream that stands behind the magic; see `reading.load`."""
-    try:
-        return _read(stream, size, max_bytes)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:
-        # A hostile header can raise any error.
-        text = f"{type(error).__name__}: {error!s:.500}"
-        raise ValueError(f"its header does not fit: {text}") from error
-
-
-def _read(stream: BinaryIO, size: float | None, max_bytes: int | None) -> Artifact:
-    header = _header(stream)
+    header = container.read_header(stream)
     sizes, begin = header["sizes"], stream.tell()
     ends = _ends(header, begin)
     there = stream.seek(0, os.SEEK_END)
@@ -125,7 +109,7 @@ def ends(path: str | os.PathLike[str]) -> dict[int, int]:
     """Of a file that `save_sizes` wrote: how many of its first bytes each size takes."""
     with open(path, "rb") as stream:
         stream.seek(len(MAGIC))
-        header = _header(stream)
+        header = container.read_header(stream)
         names = (entry["size"] for entry in header["sizes"])
         return dict(zip(names, _ends(header, stream.tell()), strict=True))
 
@@ -169,14 +153,6 @@ def _first_pairs(pools: Variables, method: SMH, largest: int) -> Variables:
     return multiplied(pairs_of(pools, 0, pairs), factors)
 
 
-def _header(stream: BinaryIO) -> dict[str, Any]:
-    length = int.from_bytes(stream.read(4), "little")
-    digest, text = stream.read(32), stream.read(min(length, _MAX_HEADER))
-    if hashlib.sha256(text).digest() != digest or len(text) != length:
-        raise ValueError("its header is cut off or damaged")
-    return json.loads(text)
-
-
 def _index_of(size: float, header: dict[str, Any]) -> int:
     sizes = [entry["size"] for entry in header["sizes"]]
     wanted = target_of(size, header["num_weights"])
@@ -201,15 +177,11 @@ def _assemble(header: dict[str, Any], parts: Sequence[bytes]) -> Artifact:
         pools.append(further.pop("pools"))
         state, last = further.pop("model_state"), method
         variables = {**variables, **further}
-    whole = {
-        "u": jnp.concatenate([pool["u"] for pool in pools], -1),
-        "v": jnp.concatenate([pool["v"] for pool in pools], -2),
-    }
     largest = header["sizes"][-1]["num_hash_pairs"]
     return dataclasses.replace(
         smallest,
         method=last,
-        stored={**variables, "pools": _first_pairs(whole, last, largest)},
+        stored={**variables, "pools": _first_pairs(joined(pools), last, largest)},
         model_state=state,
         precision="float32",
         provenance={**smallest.provenance, **described.get("provenance", {})},

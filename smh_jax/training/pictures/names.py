@@ -21,6 +21,7 @@ def model_name(name: str) -> str:
 
 
 def data_name(data: DataConfig) -> str:
-    """A dataset, and the size to which its images are brought."""
+    """A dataset, and how its images are changed: to which size, and otherwise."""
     size = f" at {data.image_size} x {data.image_size} pixels" if data.image_size else ""
-    return _DATA.get(data.name, data.name) + size
+    transform = "" if data.transform == "none" else f", {data.transform}"
+    return _DATA.get(data.name, data.name) + size + transform

@@ -99,6 +99,12 @@ class Task(abc.ABC):
             ValueError: if it cannot be found or prepared.
         """
 
+    def load_splits(self, dataset: Dataset, config: DataConfig) -> list[Split]:
+        """The training and the evaluation split; see `load`."""
+        return [
+            self.load(dataset, split, config) for split in (config.train_split, config.eval_split)
+        ]
+
     @abc.abstractmethod
     def train_batches(
         self,

@@ -24,7 +24,11 @@ class ImageClassification(Task):
 
     def describe(self, config: DataConfig) -> "data.DatasetInfo":
         dataset = data.describe(
-            config.name, config.data_dir, config.image_size, config.preprocessing
+            config.name,
+            config.data_dir,
+            config.image_size,
+            config.preprocessing,
+            config.transform,
         )
         data.check_augmentation(dataset, config.augmentation)
         return dataset
