@@ -422,7 +422,7 @@ def test_the_report_says_what_a_spread_model_needs_on_each_slice():
     lines += [line for line in tpu_compile.report(rows).splitlines() if ", v5p:2x2x4 |" in line]
     assert len(lines) == len(tpu_compile.SPREAD) == len(rows)
     shared = [line.split(" | ")[2] for line in lines if "spread" in line]
-    assert shared == ["8", "8", "4", "4"]
+    assert shared == [*["8"] * 3, *["4"] * 3]
     assert all(" | 7 | " in line for line in lines)
 
 

@@ -242,6 +242,8 @@ class SMH(PooledMethod):
     def _product(self, u: jax.Array, v: jax.Array) -> jax.Array:
         # Products of bfloat16 factors add up in float32.
         dtype = jnp.promote_types(u.dtype, jnp.float32)
-        product = jnp.matmul(u, v, preferred_element_type=dtype).astype(self.product_dtype)
+        product = jnp.matmul(u, v, preferred_element_type=dtype)
+        if self.product_dtype == "bfloat16":
+            product = product.astype(jnp.bfloat16)
         # Of devices that share a model, each makes some of the columns.
         return spread.whole(spread.along(product, -1))
