@@ -136,7 +136,7 @@ def test_what_is_added_leaves_the_others_as_they_are(grown):
     new = shared.member(added.inner, "c")
     own = shared.of_member(added.inner, "c", added.exported(trained_))
     assert_close(jax.jit(new.materialize)(own), jax.jit(added.materialize)(trained_)["c"])
-    # Behind the last weight there are not as many entries: it goes on at the first one.
+    # Behind the last weight there are not as many entries: it continues at the first one.
     assert new.first + new.manifest.num_hashed > np.prod(new.matrix_shape)
     assert shared.alone(new, own)[0] == new
     other = shared.added(added.inner, joint("a"), 300, grown)

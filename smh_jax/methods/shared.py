@@ -81,7 +81,7 @@ class Added(Around):
 def added(source: SMH, manifest: Manifest, target_size: int | None, grown: bool) -> Added:
     """The method of networks that are added to the pools of others.
 
-    Their weights begin behind the last one of the others, and go on at the matrix's first entry
+    Their weights begin behind the last one of the others, and continue at the matrix's first entry
     where it ends.
 
     Args:
