@@ -16,6 +16,14 @@ def as_float64(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
+def random_like(tree, seed=0, mean=0.0, stddev=1.0):
+    """Normal values in place of all leaves, as after training; no program is compiled for them."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: (mean + stddev * random.normal(size=x.shape)).astype(x.dtype), tree
+    )
+
+
 def check_derivatives(method, manifest, seed=0):
     """Compares both modes of differentiation of a method's weights with finite differences.
 

@@ -49,7 +49,7 @@ def test_the_coder_needs_what_is_promised(kind, step):
 
 def test_bits_do_not_depend_on_a_pools_size_and_their_gradient_saves_some():
     pool = draw((400, 30))
-    bits, gradient = jax.value_and_grad(entropy.coded_bits)(pool, 0.5)
+    bits, gradient = jax.jit(jax.value_and_grad(entropy.coded_bits))(pool, 0.5)
     assert coded_bits(1000 * pool, 0.5) == pytest.approx(float(bits), rel=1e-4)
     along = float(jnp.vdot(gradient, pool)) / float(
         jnp.linalg.norm(gradient) * jnp.linalg.norm(pool)
@@ -74,7 +74,7 @@ def test_the_penalty_is_the_mean_bits_of_what_is_coded(kind):
     assert float(jax.jit(method.penalty)(made.variables)) == pytest.approx(expected, rel=1e-5)
     assert float(methods.rounded(made.method, "coded:0.5").penalty(made.variables)) == 0
     # A gradient for what is coded, and for nothing else.
-    gradient = jax.grad(method.penalty)(made.variables)
+    gradient = jax.jit(jax.grad(method.penalty))(made.variables)
     assert all(np.any(leaf != 0) for leaf in made.method.pools(gradient))
     zeros = made.method.map_pools(jnp.zeros_like, gradient)
     assert not any(np.any(leaf != 0) for leaf in jax.tree.leaves(zeros))

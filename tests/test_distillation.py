@@ -77,14 +77,15 @@ def assert_close(one, other):
 def taught():
     """The model as its own teacher, other weights, and a student's step towards them alone."""
     model = TwoLayers()
-    teacher = dict(model.init(jax.random.key(5), jnp.zeros(SHAPE), train=False))
+    init = jax.jit(lambda key: model.init(key, jnp.zeros(SHAPE), train=False))
+    teacher = dict(init(jax.random.key(5)))
     teach = distillation.Distillation(model, temperature=3.0, weight=1.0)
     return teacher, step_once(teacher=teacher, distillation=teach)
 
 
 def test_the_gradient_is_that_of_the_teachers_probabilities(taught):
     teacher, (model, method, state, batch, gradient) = taught
-    target = model.apply(teacher, batch["image"], train=False)
+    target = jax.jit(lambda images: model.apply(teacher, images, train=False))(batch["image"])
 
     def loss(variables):
         collections = {"params": method.materialize(variables), **state.model_state}
@@ -93,7 +94,7 @@ def test_the_gradient_is_that_of_the_teachers_probabilities(taught):
         soft = jax.nn.softmax(target / 3.0)
         return 9.0 * jnp.mean(-jnp.sum(soft * jax.nn.log_softmax(logits / 3.0), axis=-1))
 
-    assert_close(gradient, jax.grad(loss)(state.variables))
+    assert_close(gradient, jax.jit(jax.grad(loss))(state.variables))
 
 
 def test_the_weight_mixes_teacher_and_labels(taught, untaught):
@@ -114,8 +115,9 @@ def test_parts_of_a_batch_have_their_own_targets(taught):
     random = np.random.default_rng(0)
     images = jnp.float32(random.normal(size=(16, *SHAPE[1:])))
     logits = jnp.float32(random.normal(size=(16, 10)))
-    whole = teach.mix(loss, logits, teacher, images)
-    halves = [teach.mix(loss[s], logits[s], teacher, images[s]) for s in (slice(8), slice(8, 16))]
+    mix = jax.jit(teach.mix)
+    whole = mix(loss, logits, teacher, images)
+    halves = [mix(loss[s], logits[s], teacher, images[s]) for s in (slice(8), slice(8, 16))]
     np.testing.assert_allclose(whole, jnp.concatenate(halves), rtol=1e-4, atol=1e-6)
     assert not np.allclose(whole[:8], whole[8:])
 
@@ -134,7 +136,7 @@ def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision, unt
         logits, _ = model.apply(collections, batch["image"], train=True, mutable=["batch_stats"])
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
-    expected = jax.grad(loss)(rounded)["pools"]["u"]
+    expected = jax.jit(jax.grad(loss))(rounded)["pools"]["u"]
     # Where two ways of rounding a row are as good, two programs may choose differently.
     assert np.linalg.norm(gradient["pools"]["u"] - expected) < 0.02 * np.linalg.norm(expected)
     if precision == "int4":

@@ -25,6 +25,7 @@ from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.run import Run
 from smh_jax.training.step import init_state, train_step
+from tests.numerics import random_like
 from tests.small import TwoLayers, digits_config
 
 IMAGES = (1, 8, 8, 1)
@@ -42,12 +43,6 @@ def method_of(target_size=330, sizes=SIZES, **options):
     )
 
 
-def random(variables, seed=0):
-    """Variables of these shapes, all different, as after training."""
-    keys = iter(jax.random.split(jax.random.key(seed), len(jax.tree.leaves(variables))))
-    return jax.tree.map(lambda x: jax.random.normal(next(keys), x.shape, x.dtype), variables)
-
-
 @pytest.mark.parametrize(
     "options",
     [{}, {"blocks": 2}, {"scale_per": "channel"}, {"scale": "fixed", "layout": "kronecker"}],
@@ -55,24 +50,27 @@ def random(variables, seed=0):
 )
 def test_a_size_in_the_largest_equals_that_size_alone(options):
     method = method_of(390, (150, 230), **options)
-    variables = random(method.init(jax.random.key(0)))
+    variables = random_like(method.abstract_variables)
     masked = jax.jit(lambda index, v: method.at_size(index).materialize(v))
     made = [masked(index, variables) for index in range(3)]
-    for index, params in enumerate(made):
-        alone, own = method.cut(index, variables)
+    cut = [method.cut(index, variables) for index in range(3)]
+    owns = [own for _, own in cut]
+    each = jax.jit(lambda owns: [m.materialize(own) for (m, _), own in zip(cut, owns, strict=True)])
+    for index, (params, (alone, own), its) in enumerate(zip(made, cut, each(owns), strict=True)):
         assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, alone.abstract_variables)
         assert alone.num_variables <= method.sizes[index]
         assert own["pools"]["u"].shape[-1] == method.num_hash_pairs[index]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5),
-                     params, jax.jit(alone.materialize)(own))  # fmt: skip
-    largest = method.materialize(variables)
+                     params, its)  # fmt: skip
+    largest = jax.jit(method.materialize)(variables)
     jax.tree.map(np.testing.assert_array_equal, largest, made[2])
     name = method.manifest.hashed[-1].name
     weights = [np.asarray(manifest().leaves(params)[name]) for params in made]
     assert np.abs(weights[0] - weights[2]).max() > 0.01 < np.abs(weights[0] - weights[1]).max()
     if options == {}:
         # Generated layer by layer, as in inference on the fly.
-        part = method.at_size(jnp.int32(0)).materialize_part(variables, 0, 2, jnp.int32(0))
+        at_size = method.at_size(jnp.int32(0))
+        part = jax.jit(lambda variables: at_size.materialize_part(variables, 0, 2, 0))(variables)
         leaves = manifest().leaves(made[0])
         assert len(part) == 2
         for name, weight in part.items():
@@ -107,7 +105,9 @@ def test_all_that_is_trained_fits_the_target(target_size):
 
 def test_every_size_starts_and_is_fitted_with_the_largest_one_s_scales():
     method = method_of()
-    params = TwoLayers().init(jax.random.key(0), jnp.ones(IMAGES), train=False)["params"]
+    params = jax.jit(functools.partial(TwoLayers().init, train=False))(
+        jax.random.key(0), jnp.ones(IMAGES)
+    )["params"]
     fitted, largest = method.fit(params), method.inner.fit(params)
     np.testing.assert_array_equal(fitted["pools"]["u"], largest["pools"]["u"])
     for scales in fitted["scales"]:
@@ -148,9 +148,9 @@ def stepped(method, devices=1, backend="shard_map", step=0, **fields):
     optimizer = optim.create(config, optax.constant_schedule(1.0))
     static = {"model": TwoLayers(axis_name=None), "method": method, "optimizer": optimizer}
     state = init_state(**static, input_shape=IMAGES, seed=0, ema=config.ema_decay is not None)
-    variables = random(state.variables)
+    variables = random_like(state.variables)
     # Deviations of batch statistics are above 0.
-    model_state = jax.tree.map(jnp.abs, random(state.model_state, seed=1))
+    model_state = jax.tree.map(jnp.abs, random_like(state.model_state, seed=1))
     state = state.starting_from(variables, model_state).replace(step=jnp.int32(step))
     mapped = parallel.backend(backend).map_replicas(
         functools.partial(train_step, **static, config=config, seed=3, num_drawn=1),

@@ -10,6 +10,7 @@ import pytest
 
 from smh_jax import Manifest, methods, models
 from smh_jax.shipping import on_the_fly
+from tests.numerics import random_like
 from tests.small import TwoLayers
 from tests.test_methods import VARIANTS, create
 
@@ -60,15 +61,10 @@ class Unusual(nn.Module):
         return x[:, :10] + jnp.exp(bias)[jnp.newaxis]
 
 
-def random_like(tree, mean=0.0):
-    """Values of which no two are alike, large enough for deep models; no program makes them."""
-    random = np.random.default_rng(0)
-    return jax.tree.map(lambda x: (mean + 0.7 * random.normal(size=x.shape)).astype(x.dtype), tree)
-
-
 def variables_of(method):
     return {
-        name: random_like(group, mean=1.0 if name == "scales" else 0.0)
+        # Large enough for deep models.
+        name: random_like(group, mean=1.0 if name == "scales" else 0.0, stddev=0.7)
         for name, group in method.abstract_variables.items()
     }
 

@@ -1,6 +1,7 @@
 """Dense weights that are drawn to those of a method while they train."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -28,7 +29,9 @@ def flat(tree):
 def two_layers():
     """A dense model's variables, and a method of fewer."""
     manifest = Manifest.from_model(TwoLayers(), input_shape=(1, 8, 8, 1))
-    params = TwoLayers().init(jax.random.key(0), jnp.ones((1, 8, 8, 1)), train=False)["params"]
+    params = jax.jit(functools.partial(TwoLayers().init, train=False))(
+        jax.random.key(0), jnp.ones((1, 8, 8, 1))
+    )["params"]
     dense = methods.create("dense", manifest).init(jax.random.key(1), params)
     return dense, methods.create("smh", manifest, target_size=200)
 

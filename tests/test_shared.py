@@ -26,6 +26,7 @@ from smh_jax.training.checkpoint import Checkpoints, named_leaves
 from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
+from tests.numerics import random_like
 from tests.small import TwoLayers, digits_config
 
 IMAGES = (1, 8, 8, 1)
@@ -41,12 +42,6 @@ def manifest_of(name):
 
 def joint(names="abc"):
     return Manifest.joined({name: manifest_of(name) for name in names})
-
-
-def random(variables, seed=0):
-    """Variables of these shapes, all different, as after training."""
-    keys = iter(jax.random.split(jax.random.key(seed), len(jax.tree.leaves(variables))))
-    return jax.tree.map(lambda x: jax.random.normal(next(keys), x.shape, x.dtype), variables)
 
 
 def assert_close(one, other, rtol=1e-4, atol=1e-5):
@@ -76,26 +71,35 @@ def test_a_joint_manifest_is_that_of_each_model_under_its_name():
 )
 def test_each_network_alone_equals_its_part_of_all(options):
     method = methods.create("smh", joint(), target_size=600, **options)
-    variables = random(method.init(jax.random.key(0)))
-    params = jax.jit(method.materialize)(variables)
+    variables = random_like(method.abstract_variables)
+    windows = {}
     for name in "abc":
         alone, own = shared.member(method, name), shared.of_member(method, name, variables)
         assert own["pools"]["u"] is variables["pools"]["u"]
-        for window, its in ((alone, own), shared.alone(alone, own)):
-            assert window.manifest.same_tensors(manifest_of(name))
-            assert jax.tree.map(jnp.shape, its) == jax.tree.map(
-                jnp.shape, window.abstract_variables
-            )
-            assert window.num_variables == window.target_size
-            made = jax.jit(window.materialize)(its)
-            assert_close(made, params[name])
-            # Generated layer by layer, as in inference on the fly.
-            part = window.materialize_part(its, 1, 3, jnp.int32(0))
-            assert len(part) == 2
-            leaves = window.manifest.leaves(params[name])
-            for tensor, weight in part.items():
-                np.testing.assert_allclose(weight, leaves[tensor], 1e-4, 1e-5)
+        smaller, its = shared.alone(alone, own)
         assert its["pools"]["u"].shape[0] < own["pools"]["u"].shape[0] / 2
+        windows |= {(name, "all rows"): (alone, own), (name, "its own rows"): (smaller, its)}
+
+    @jax.jit
+    def made(variables, of_windows):
+        pairs = {key: (windows[key][0], its) for key, its in of_windows.items()}
+        return (
+            method.materialize(variables),
+            {key: window.materialize(its) for key, (window, its) in pairs.items()},
+            # Generated layer by layer, as in inference on the fly.
+            {key: window.materialize_part(its, 1, 3, 0) for key, (window, its) in pairs.items()},
+        )
+
+    params, wholes, parts = made(variables, {key: its for key, (_, its) in windows.items()})
+    for key, (window, its) in windows.items():
+        assert window.manifest.same_tensors(manifest_of(key[0]))
+        assert jax.tree.map(jnp.shape, its) == jax.tree.map(jnp.shape, window.abstract_variables)
+        assert window.num_variables == window.target_size
+        assert_close(wholes[key], params[key[0]])
+        leaves = window.manifest.leaves(params[key[0]])
+        assert len(parts[key]) == 2
+        for tensor, weight in parts[key].items():
+            np.testing.assert_allclose(weight, leaves[tensor], 1e-4, 1e-5)
     kernels = [np.ravel(params[name]["z_conv"]["kernel"]) for name in "abc"]
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01 < np.abs(kernels[1] - kernels[2]).max()
 
@@ -103,7 +107,7 @@ def test_each_network_alone_equals_its_part_of_all(options):
 @pytest.mark.parametrize("grown", [False, True])
 def test_what_is_added_leaves_the_others_as_they_are(grown):
     method = methods.create("smh", joint("ab"), target_size=400)
-    variables = random(method.init(jax.random.key(0)))
+    variables = random_like(method.abstract_variables)
     alone = jax.jit(shared.member(method, "b").materialize)
     before = alone(shared.of_member(method, "b", variables))
     added = shared.added(method, joint("c"), 300, grown)
@@ -126,7 +130,7 @@ def test_what_is_added_leaves_the_others_as_they_are(grown):
     assert not any(np.any(x) for x in jax.tree.leaves(gradient.pop("frozen")))
     assert all(np.any(x) for x in jax.tree.leaves(gradient))
     # After training, as all networks are made from the pools of the new ones.
-    trained_ = {**random(start), "frozen": start["frozen"]}
+    trained_ = {**random_like(start), "frozen": start["frozen"]}
     pools = added.exported(trained_)["pools"]
     assert pools["u"].shape[1] == added.inner.num_hash_pairs
     assert (pools["u"].shape[1] > method.num_hash_pairs) == grown
@@ -503,7 +507,7 @@ def test_files_and_runs_of_tasks_that_are_not_there_or_damaged(run, tmp_path):
     with pytest.raises(ValueError, match=r"give either size=0.5 or task='plain'"):
         from_run.read_artifact(workdir, 0.5, "plain")
     plain = by_task["plain"]
-    changed = dataclasses.replace(plain, stored=random(jax.tree.map(jnp.asarray, plain.stored)))
+    changed = dataclasses.replace(plain, stored=random_like(plain.stored))
     with pytest.raises(ValueError, match=r"task 'other': .* has other pools than"):
         artifacts.save_tasks(tmp_path / "new", {**by_task, "other": changed})
     with pytest.raises(ValueError, match="shares its pools"):

@@ -249,8 +249,8 @@ def test_a_streamed_model_has_the_models_outputs_and_gradients(name):
         names = [tensor.name for tensor in method.manifest.tensors]
         return jnp.sum(jnp.sin(logits)) + method.squared_norm(params, names)
 
-    expected = jax.value_and_grad(loss)(variables, model, method)
-    found = jax.jit(jax.value_and_grad(loss), static_argnums=(1, 2))(variables, made, unmade)
+    both = jax.jit(jax.value_and_grad(loss), static_argnums=(1, 2))
+    expected, found = both(variables, model, method), both(variables, made, unmade)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5), found, expected)
     if name == "dense":
         return
