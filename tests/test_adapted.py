@@ -55,6 +55,7 @@ def adapter(base, digits_dir, tmp_path_factory):
     return config, workdir, train_and_evaluate(config, workdir)
 
 
+@pytest.mark.slow
 def test_an_adapter_starts_from_what_is_frozen(base, digits_dir, tmp_path):
     config = vit_config(
         digits_dir, 1, frozen_from=str(base[0]), method__target_size=1_000,
@@ -65,6 +66,7 @@ def test_an_adapter_starts_from_what_is_frozen(base, digits_dir, tmp_path):
     assert result["num_variables"] <= 1_000
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_and_leaves_the_frozen_weights(base, adapter):
     _, workdir, result = adapter
     assert result["test_loss"] < base[1]["test_loss"] - 0.01
@@ -128,6 +130,7 @@ def test_a_file_of_an_adapter_and_one_of_its_merged_weights(adapter, tmp_path):
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+@pytest.mark.slow
 def test_mistakes_are_told(base, adapter, digits_dir, tmp_path):
     frozen = str(base[0])
     other = digits_config(digits_dir, frozen_from=frozen)

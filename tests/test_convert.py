@@ -47,6 +47,7 @@ def flat(tree):
     return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
+@pytest.mark.slow
 def test_the_new_run_has_what_was_learned(dense, converted):
     output, errors = converted
     old, new = trained.read(dense), trained.read(output)
@@ -106,6 +107,7 @@ def test_a_run_that_resumes_needs_its_source_no_more(converted, digits_dir, tmp_
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_sources_that_do_not_fit(dense, converted, digits_dir, tmp_path):
     output, _ = converted
     cases = (
@@ -124,6 +126,7 @@ def test_sources_that_do_not_fit(dense, converted, digits_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["msgpack", "safetensors", "safetensors_dots", "orbax"])
 def test_params_on_disk(form, dense, digits_dir, tmp_path):
     found = trained.read(dense)
@@ -144,6 +147,7 @@ def test_params_on_disk(form, dense, digits_dir, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, source.model_state, found.model_state)
 
 
+@pytest.mark.slow
 def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
     found = trained.read(dense)
     params = jax.tree.map(np.asarray, found.params)
@@ -182,6 +186,7 @@ def test_params_that_do_not_fit(dense, digits_dir, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_the_command(dense, converted, digits_dir, tmp_path, run_python):
     done = run_python(
         *("-m", "smh_jax.convert", f"--workdir={dense}", "--target_size=1900"),

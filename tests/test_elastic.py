@@ -247,6 +247,7 @@ def rows(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_says_how_good_every_size_is(run):
     _, workdir, result = run
     sizes = result["sizes"]
@@ -265,6 +266,7 @@ def test_a_run_says_how_good_every_size_is(run):
     assert len({of["loss"] for of in sizes}) == 3
 
 
+@pytest.mark.slow
 def test_an_exported_size_is_as_good_as_the_run_said(run, tmp_path):
     config, workdir, result = run
     for size, of in zip((900, 0.25, None), result["sizes"], strict=True):
@@ -319,6 +321,7 @@ def test_several_devices_take_the_step_of_as_many_microbatches(run_python, tmp_p
     assert np.abs(devices - more).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_picture_of_every_size(run):
     _, workdir, result = run
     (panel,) = run_figures.pictures_of(epath.Path(workdir))["sizes"]
@@ -328,6 +331,7 @@ def test_a_picture_of_every_size(run):
     ]
 
 
+@pytest.mark.slow
 def test_inspect_shows_the_sizes(run):
     described = inspect.describe_run(Run.in_folder(run[1]))
     pairs = Run.in_folder(run[1]).method.num_hash_pairs
@@ -335,6 +339,7 @@ def test_inspect_shows_the_sizes(run):
     assert f"size 1,900: {pairs[-1]} hash pairs\n" in described
 
 
+@pytest.mark.slow
 def test_a_size_that_was_not_trained(run):
     _, workdir, _ = run
     with pytest.raises(ValueError, match=r"size=0.5 is none of those that were trained: 900, "):
@@ -399,6 +404,7 @@ def assert_equal_models(one, other):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision",
     ["float32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("int8", "coded:0.25"))],
@@ -439,6 +445,7 @@ def test_the_beginning_of_a_file_is_the_file_of_smaller_sizes(files, precision, 
         before = loaded
 
 
+@pytest.mark.slow
 def test_a_size_of_a_file_is_written_alone(files, tmp_path):
     by_size, folder = files
     artifacts.save(tmp_path / "alone.smh", artifacts.load(folder / "float32", size=900))
@@ -451,6 +458,7 @@ def test_a_size_of_a_file_is_written_alone(files, tmp_path):
         artifacts.load(tmp_path / "alone.smh", max_bytes=there - 1)
 
 
+@pytest.mark.slow
 def test_files_of_sizes_that_are_not_there_or_damaged(files, tmp_path):
     by_size, folder = files
     sizes = ", ".join(map(str, by_size))

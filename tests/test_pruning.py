@@ -156,6 +156,7 @@ def run(digits_dir, tmp_path_factory):
     return config, folder, train_and_evaluate(config, folder)
 
 
+@pytest.mark.slow
 def test_a_run_says_its_sparsity_and_is_exported_with_it(run):
     config, folder, result = run
     assert result["sparsity"] == pytest.approx(0.7, abs=0.01)
@@ -201,6 +202,7 @@ def _told_at(steps):
     return told_to_end
 
 
+@pytest.mark.slow
 def test_the_schedule_forbids_more_epochs(run):
     config, folder, _ = run
     optimizer = dataclasses.replace(config.optimizer, schedule="constant")

@@ -175,6 +175,7 @@ def test_a_training_that_was_ended_resumes_to_the_same(dense, learned, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, again.variables, source.variables)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_pulled(dense, digits_dir, tmp_path):
     cases = (
         ({"name": "low_rank", "target_size": 1900}, "name='low_rank' cannot be fitted"),

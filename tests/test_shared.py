@@ -104,6 +104,7 @@ def test_each_network_alone_equals_its_part_of_all(options):
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01 < np.abs(kernels[1] - kernels[2]).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [False, True])
 def test_what_is_added_leaves_the_others_as_they_are(grown):
     method = methods.create("smh", joint("ab"), target_size=400)
@@ -310,6 +311,7 @@ def added_config(digits_dir, source, tasks=ADDED, **changes):
     )
 
 
+@pytest.mark.slow
 def test_a_run_says_how_good_every_task_is(run):
     _, workdir, result = run
     assert [of["task"] for of in result["tasks"]] == ["plain", "inverted"]
@@ -330,6 +332,7 @@ def test_a_run_says_how_good_every_task_is(run):
     )
 
 
+@pytest.mark.slow
 def test_a_task_of_a_file_is_as_good_as_the_run_said(run, tmp_path):
     config, workdir, result = run
     by_task = from_run.read_tasks(workdir)
@@ -351,6 +354,7 @@ def test_a_task_of_a_file_is_as_good_as_the_run_said(run, tmp_path):
         assert measured["accuracy"] == pytest.approx(of["accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_old_tasks_keep_their_outputs_bit_for_bit(run, grown, tmp_path):
     _, workdir, _ = run
     before, after = from_run.read_tasks(workdir), from_run.read_tasks(grown[1])
@@ -445,6 +449,7 @@ def test_a_task_alone_computes_the_same_in_every_form(grown, task, tmp_path):
     np.testing.assert_allclose(again.logits(images), whole.logits(images), atol=0.3)
 
 
+@pytest.mark.slow
 def test_no_more_is_read_than_a_task_needs(run, grown, tmp_path):
     artifacts.save_tasks(tmp_path / "file", from_run.read_tasks(grown[1]))
     content = (tmp_path / "file").read_bytes()
@@ -469,6 +474,7 @@ def test_no_more_is_read_than_a_task_needs(run, grown, tmp_path):
             artifacts.load(tmp_path / "damaged", task=task)
 
 
+@pytest.mark.slow
 def test_files_and_runs_of_tasks_that_are_not_there_or_damaged(run, tmp_path):
     _, workdir, _ = run
     by_task = from_run.read_tasks(workdir)
@@ -516,6 +522,7 @@ def test_files_and_runs_of_tasks_that_are_not_there_or_damaged(run, tmp_path):
         artifacts.save_tasks(tmp_path / "file", by_task)
 
 
+@pytest.mark.slow
 def test_what_a_run_of_several_tasks_does_not_do(run, grown, digits_dir, tmp_path):
     source = run[1]
     dense = {"method__name": "dense", "method__target_size": None, "method__options": {}}

@@ -180,11 +180,12 @@ def undisturbed(digits_dir, tmp_path_factory):
     return config, workdir, train_and_evaluate(config, workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signal_number",
     [
         pytest.param(signal.SIGKILL, id="kill"),
-        pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, id="term"),
     ],
 )
 def test_a_run_that_is_ended_resumes(signal_number, undisturbed, start_python, tmp_path):
