@@ -192,34 +192,51 @@ def _forward(computation: _Computation, variables: Variables, operands: list[Any
 
 
 def _backward(computation: _Computation, inputs: Any, gradients: Any) -> Any:
+    variables, structure = jax.tree.flatten(inputs[0])
+    cut, whole = _uses(computation, *inputs)
+    used = sorted(cut | whole)
     # Nothing begins before the next layer's gradients are there: XLA would make the weights once
     # and keep them, and sum the gradients of all layers over the devices at once.
-    (variables, operands), (total, of_results) = _at_once((inputs, gradients))
-    _, pull_back = jax.vjp(computation, variables, operands)
-    is_cut = _is_cut(computation, variables, operands)
-    sums = jax.tree.map(lambda c, x: jax.new_ref(x) if c else jax.ad.GradValue(), is_cut, total)
+    totals = jax.tree.leaves(gradients[0])
+    now, operands, sums, of_results = _at_once(
+        ([variables[i] for i in used], inputs[1], [totals[i] for i in used], gradients[1])
+    )
+
+    def of_used(values: list[jax.Array], operands: list[Any]) -> list[jax.Array]:
+        by_index = dict(zip(used, values, strict=True))
+        leaves = [by_index.get(i, variable) for i, variable in enumerate(variables)]
+        return computation(structure.unflatten(leaves), operands)
+
+    _, pull_back = jax.vjp(of_used, now, operands)
+    refs = [
+        jax.ad.GradValue() if i in whole else jax.new_ref(x)
+        for i, x in zip(used, sums, strict=True)
+    ]
     values = jax.tree.map(lambda _: jax.ad.GradValue(), operands)
-    found, of_operands = pull_back.with_refs(sums, values)(of_results)
-
-    def added(is_cut: bool, total: jax.Array, in_place: jax.Ref, found: jax.Array) -> jax.Array:
-        return jax.freeze(in_place) if is_cut else total + found
-
-    return jax.tree.map(added, is_cut, total, sums, found), of_operands
+    found, of_operands = pull_back.with_refs(refs, values)(of_results)
+    for i, total, ref, gradient in zip(used, sums, refs, found, strict=True):
+        totals[i] = total + gradient if i in whole else jax.freeze(ref)
+    return structure.unflatten(totals), of_operands
 
 
 _layer.defvjp(_forward, _backward)
 
 
-def _is_cut(computation: _Computation, variables: Variables, operands: list[Any]) -> Any:
-    """A tree: of which variables only slices are taken, the gradients of which fit into a sum."""
+def _uses(
+    computation: _Computation, variables: Variables, operands: list[Any]
+) -> tuple[set[int], set[int]]:
+    """Of which of the variables slices are taken, and which are used otherwise.
+
+    The gradient of a slice can be added to a part of a sum.
+    """
     program = jax.make_jaxpr(computation)(variables, operands).jaxpr
-    cut: set[Any] = set()
-    whole = {atom for atom in program.outvars if not isinstance(atom, Literal)}
+    index = {v: i for i, v in enumerate(program.invars[: len(jax.tree.leaves(variables))])}
+    cut: set[int] = set()
+    whole = {index[x] for x in program.outvars if not isinstance(x, Literal) and x in index}
     for equation in program.eqns:
-        atoms = {atom for atom in equation.invars if not isinstance(atom, Literal)}
-        (cut if equation.primitive.name == "dynamic_slice" else whole).update(atoms)
-    leaves, structure = jax.tree.flatten(variables)
-    return structure.unflatten([x in cut - whole for x in program.invars[: len(leaves)]])
+        found = {index[x] for x in equation.invars if not isinstance(x, Literal) and x in index}
+        (cut if equation.primitive.name == "dynamic_slice" else whole).update(found)
+    return cut, whole
 
 
 def _at_once(tree: Any) -> Any:
