@@ -86,6 +86,11 @@ FAMILIES = {
         "configs/imagenet_resnet.py --config.method.options.product_dtype=bfloat16"
     ),
     "ResNet-50, SMH, 13 blocks": "configs/imagenet_resnet.py --config.method.options.blocks=13",
+    # Of a quarter and of half of the variables besides.
+    "ResNet-50, SMH, elastic of three sizes": (
+        "configs/imagenet_resnet.py --config.method.options.matrix=square "
+        "--config.elastic.sizes=1175000,2350000"
+    ),
     "MobileNetV2, dense": "configs/imagenet_mobilenet.py:variant=v2,method=dense",
     "MobileNetV2, SMH": "configs/imagenet_mobilenet.py:variant=v2,target_size=1750000",
     "MobileNetV3, dense": "configs/imagenet_mobilenet.py:variant=v3_large,method=dense",

@@ -1,5 +1,6 @@
 """Replicas that several devices share: the numbers of one device, a part of them on each."""
 
+import collections
 import functools
 import json
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from smh_jax import Manifest, methods
 from smh_jax import config as configs
@@ -230,17 +232,22 @@ class Remembering(nn.Module):
         return nn.Dense(3, use_bias=False)(x)
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("smh", "multi_hash")), "dense"]
-)
-def test_a_streamed_model_has_the_models_outputs_and_gradients(name):
+def remembering(name):
+    """The model, its tokens, and a method of its weights."""
     model, tokens = Remembering(), jnp.arange(10) % 12
     manifest = Manifest.from_model(
         model, jax.ShapeDtypeStruct((1,), jnp.int32), example_kwargs={"train": False}
     )
     target_size = None if name == "dense" else 60
-    method = methods.create(name, manifest, target_size=target_size)
-    variables = method.init(jax.random.key(0))
+    return model, tokens, methods.create(name, manifest, target_size=target_size)
+
+
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("smh", "multi_hash")), "dense"]
+)
+def test_a_streamed_model_has_the_models_outputs_and_gradients(name):
+    model, tokens, method = remembering(name)
+    manifest, variables = method.manifest, method.init(jax.random.key(0))
     made, unmade = streamed.of(model, method)
 
     def loss(variables, model, method):
@@ -260,3 +267,28 @@ def test_a_streamed_model_has_the_models_outputs_and_gradients(name):
     assert largest not in [leaf.size for leaf in jax.tree.leaves(kept)]
     _, kept = jax.vjp(lambda variables: loss(variables, model, method), variables)
     assert largest in [leaf.size for leaf in jax.tree.leaves(kept)]
+
+
+def test_layers_add_what_rows_receive_to_one_gradient_of_u():
+    model, tokens, method = remembering("smh")
+    made, _ = streamed.of(model, method)
+    variables = method.init(jax.random.key(0))
+    shape, found = (1, *variables["pools"]["u"].shape), collections.Counter()
+
+    def count(jaxpr):
+        for equation in jaxpr.eqns:
+            atoms = [*equation.outvars, *equation.invars[:1]]
+            if shape in [getattr(atom.aval, "shape", None) for atom in atoms]:
+                found[equation.primitive.name] += 1
+            for inner in jax.tree.leaves(list(equation.params.values())):
+                if isinstance(inner, ClosedJaxpr | Jaxpr):
+                    count(getattr(inner, "jaxpr", inner))
+
+    def loss(variables):
+        return jnp.sum(made.apply({"params": variables}, tokens, train=True))
+
+    count(jax.make_jaxpr(jax.grad(loss))(variables).jaxpr)
+    # One for each of the four layers that use weights.
+    assert found["addupdate"] == 4
+    # Of U's size, but for the slice that is not zero.
+    assert not {"dynamic_update_slice", "pad", "add_any"} & set(found)

@@ -134,6 +134,8 @@ class SMH(PooledMethod):
         # Any layer may need any rows of U, and of the columns of V each device makes its own.
         pools = variables["pools"]
         u, v = spread.whole(pools["u"]), spread.along(pools["v"], -1)
+        # As parts take it, so that they take nothing but slices of it.
+        u, v = (pool.reshape(self.blocks, *pool.shape[-2:]) for pool in (u, v))
         return {**variables, "pools": {"u": u, "v": v}}
 
     def generate(self, pools: dict[str, jax.Array], part: Part | None = None) -> list[jax.Array]:
