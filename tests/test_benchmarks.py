@@ -12,7 +12,10 @@ from benchmarks.benchmark import Benchmark
 from smh_jax import Manifest, cli, methods, models
 
 # These start processes, which import and compile everything anew, or compile larger programs.
-SLOW = ("start_up", "scaling", "training_step", "inference", "memory", "peer", "input_pipeline")
+SLOW = (
+    *("start_up", "scaling", "training_step", "inference", "memory", "peer", "input_pipeline"),
+    "shared",
+)
 
 
 # Of the methods that are compared, those that are compiled here.

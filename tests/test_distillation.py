@@ -144,6 +144,7 @@ def test_pools_are_rounded_and_the_gradient_goes_straight_through(precision, unt
         assert np.linalg.norm(exact - expected) > 0.1 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_evaluation_rounds_too(untaught):
     model, method, state, batch, _ = untaught
     batch = batch | {"mask": jnp.ones(16)}

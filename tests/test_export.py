@@ -124,6 +124,7 @@ def stablehlo_logits(tmp_path_factory):
     return dict(zip(STABLEHLO_CASES, logits, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STABLEHLO_CASES, ids="-".join)
 def test_stablehlo_computes_the_models_logits_with_jax_alone(
     case, stablehlo_logits, expected_logits

@@ -444,8 +444,8 @@ def test_an_input_resolution_that_shrinks_the_images():
 
 # Generated and dense, in each dtype. Other models have more of the same blocks, or these with
 # another activation; tests/test_recipes.py lowers their steps.
-_FAST_STEPS = (("resnet18", "smh", "float32"),)
 _SLOW_STEPS = (
+    ("resnet18", "smh", "float32"),
     ("efficientnet_b0", "smh", "float32"),
     ("cifar_resnet20", "dense", "bfloat16"),
 )
@@ -464,12 +464,12 @@ _OTHER_STEPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method_name", "dtype"),
     [
-        *_FAST_STEPS,
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW_STEPS),
-        *(pytest.param(*c, marks=[pytest.mark.slow, pytest.mark.long]) for c in _OTHER_STEPS),
+        *_SLOW_STEPS,
+        *(pytest.param(*case, marks=pytest.mark.long) for case in _OTHER_STEPS),
     ],
 )
 def test_two_steps(name, method_name, dtype):

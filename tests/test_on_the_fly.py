@@ -125,7 +125,9 @@ def test_every_method(name, two_layers):
     [
         ("cifar_resnet8", {}, 8),
         ("resnet18", {"width_multiplier": 0.125}, 32),
-        ("mobilenet_v3_small", {"width_multiplier": 0.25}, 32),
+        pytest.param(
+            *("mobilenet_v3_small", {"width_multiplier": 0.25}, 32), marks=pytest.mark.slow
+        ),
         ("cifar_resnet8", {"dtype": "bfloat16"}, 8),
     ],
 )

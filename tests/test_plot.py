@@ -138,6 +138,7 @@ def test_the_command(run, run_python, tmp_path):
     assert all(path.read_text().startswith("<?xml") for path in output.iterdir())
 
 
+@pytest.mark.slow
 def test_scales_start_where_the_run_began(run, digits_dir, tmp_path):
     changed = digits_config(
         digits_dir, epochs=0.04, init_from=str(run), optimizer__learning_rate=1e-30,
