@@ -89,7 +89,6 @@ def test_an_adapter_resumes_bit_for_bit(adapter, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_low_rank_of_each_layer_is_the_same_with_another_method(base, digits_dir, tmp_path):
     config = vit_config(
         digits_dir, 12, frozen_from=str(base[0]), method__name="low_rank",

@@ -806,14 +806,7 @@ def test_mistakes_on_the_command_line(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Their rows are of the models of the others.
-        pytest.param(name, marks=[pytest.mark.long] * (name in ("figure3", "figure4")))
-        for name in catalogue.names("paper")
-    ],
-)
+@pytest.mark.parametrize("name", catalogue.names("paper"))
 def test_every_row_of_the_paper_has_the_size_that_it_states(name):
     """On shapes alone."""
     check_sizes(catalogue.load(name, "paper"))

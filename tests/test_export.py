@@ -144,8 +144,7 @@ def test_onnxruntime_computes_the_models_logits(case, onnx_logits, expected_logi
     ("model", "gain"),
     [
         ("resnet18", 1),
-        pytest.param("efficientnet_b0", 1, marks=pytest.mark.long),
-        pytest.param("mobilenet_v2", 1, marks=pytest.mark.long),
+        ("efficientnet_b0", 1),
         ("mobilenet_v3_small", 5),
     ],
 )

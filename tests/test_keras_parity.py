@@ -191,11 +191,7 @@ def disagreement(pair: Pair, model: nn.Module, reference: keras.Model, images: n
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.long)
-        for name in ("efficientnet_b2", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet50")
-    ],
+    "name", ["efficientnet_b2", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet50"]
 )
 def test_logits_and_multiply_adds_equal_those_of_keras(name):
     """One of each family at its paper's resolution; all at 64 pixels: tests/test_pretrained.py."""

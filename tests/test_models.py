@@ -22,8 +22,8 @@ with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
     COUNTS = list(csv.DictReader(file))
 NAMES = tuple(row["model"] for row in COUNTS)
 SMALLEST = ("resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small")
-# They repeat the blocks of shallower ones.
-_EVERY_MODEL = [pytest.mark.slow, pytest.mark.long]
+# They repeat the blocks of shallower ones; of each family the deepest.
+DEEPEST = ("cifar_resnet56", "resnet152", "efficientnet_b7")
 DEEP = (
     "cifar_resnet56",
     "resnet34",
@@ -161,7 +161,11 @@ def test_make_divisible(width, multiplier, expected):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=_EVERY_MODEL) if n in DEEP else n for n in NAMES],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPEST))
+        for name in NAMES
+        if name not in DEEP or name in DEEPEST
+    ],
 )
 def test_creation_order_is_the_order_of_first_use(name):
     model = create(name)
@@ -444,34 +448,19 @@ def test_an_input_resolution_that_shrinks_the_images():
 
 # Generated and dense, in each dtype. Other models have more of the same blocks, or these with
 # another activation; tests/test_recipes.py lowers their steps.
-_SLOW_STEPS = (
+# Every family, method and dtype; not every combination.
+STEPS = (
     ("resnet18", "smh", "float32"),
     ("efficientnet_b0", "smh", "float32"),
     ("cifar_resnet20", "dense", "bfloat16"),
-)
-_OTHER_STEPS = (
-    ("mobilenet_v3_small", "smh", "bfloat16"),
-    ("efficientnet_b0", "dense", "bfloat16"),
-    ("resnet18", "dense", "bfloat16"),
     ("resnet50", "smh", "bfloat16"),
-    ("resnet50", "dense", "float32"),
     ("mobilenet_v2", "dense", "float32"),
-    ("mobilenet_v2", "smh", "bfloat16"),
-    ("mobilenet_v3_large", "smh", "float32"),
-    ("mobilenet_v3_small", "dense", "float32"),
-    ("cifar_resnet20", "dense", "float32"),
-    ("cifar_resnet20", "smh", "bfloat16"),
+    ("mobilenet_v3_small", "smh", "bfloat16"),
 )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "method_name", "dtype"),
-    [
-        *_SLOW_STEPS,
-        *(pytest.param(*case, marks=pytest.mark.long) for case in _OTHER_STEPS),
-    ],
-)
+@pytest.mark.parametrize(("name", "method_name", "dtype"), STEPS)
 def test_two_steps(name, method_name, dtype):
     # Fewer blocks compile faster.
     fewer = {"depth_coefficient": 0.5} if name == "efficientnet_b0" else {}

@@ -170,14 +170,9 @@ def peak_bytes(function, *arguments):
     [
         # A fifth of its weights are in one layer.
         ("resnet18", 112, 1_168_000, 1, 0.55),
-        pytest.param(
-            *("resnet50", 224, 2_555_703, 1, 0.40), marks=[pytest.mark.slow, pytest.mark.long]
-        ),
+        pytest.param("resnet50", 224, 2_555_703, 1, 0.40, marks=pytest.mark.slow),
         pytest.param("resnet50", 224, 2_555_703, 16, 0.40, marks=pytest.mark.slow),
-        pytest.param(
-            *("efficientnet_b4", 380, 5_000_000, 1, 0.65),
-            marks=[pytest.mark.slow, pytest.mark.long],
-        ),
+        pytest.param("efficientnet_b4", 380, 5_000_000, 1, 0.65, marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_bounded(name, side, target_size, blocks, bound):

@@ -112,14 +112,8 @@ def test_the_format_of_keras_2(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, new, old)
 
 
-_OF_EACH_FAMILY = ("efficientnet_b0", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet50")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "key",
-    [key if key in _OF_EACH_FAMILY else pytest.param(key, marks=pytest.mark.long) for key in PAIRS],
-)
+@pytest.mark.parametrize("key", PAIRS)
 def test_keras_applications(key, tmp_path):
     pair = PAIRS[key]
     reference, images, expected = of_keras(key, 64)

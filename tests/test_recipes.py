@@ -134,13 +134,8 @@ def test_every_config_lowers_its_steps(run_python):
     "variant",
     [
         # The shallowest of each file is in the test above.
-        pytest.param(
-            variant,
-            id="|".join(variant),
-            marks=[pytest.mark.long] * (bool(text) or variant[0].startswith("imagenet")),
-        )
+        pytest.param(variant, id="|".join(variant))
         for variant in VARIANTS
-        for text in variant[1:]
     ],
 )
 def test_variants_lower_their_steps(variant, run_python):

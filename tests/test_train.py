@@ -753,14 +753,7 @@ def test_data_names_are_those_of_the_catalogue():
 
 # Of the others, tests/test_methods.py and tests/test_decompositions.py know the gradients.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(name, marks=() if name == "smh" else pytest.mark.long)
-        for name in methods.names()
-        if name != "dense"
-    ],
-)
+@pytest.mark.parametrize("method", [name for name in methods.names() if name != "dense"])
 def test_every_method_learns(method, digits_dir, tmp_path):
     options = methods.default_options(method)
     config = digits_config(
