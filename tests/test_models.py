@@ -448,7 +448,6 @@ def test_an_input_resolution_that_shrinks_the_images():
 
 # Generated and dense, in each dtype. Other models have more of the same blocks, or these with
 # another activation; tests/test_recipes.py lowers their steps.
-# Every family, method and dtype; not every combination.
 STEPS = (
     ("resnet18", "smh", "float32"),
     ("efficientnet_b0", "smh", "float32"),

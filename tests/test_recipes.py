@@ -132,11 +132,8 @@ def test_every_config_lowers_its_steps(run_python):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
-    [
-        # The shallowest of each file is in the test above.
-        pytest.param(variant, id="|".join(variant))
-        for variant in VARIANTS
-    ],
+    # The shallowest of each file is in the test above.
+    [pytest.param(variant, id="|".join(variant)) for variant in VARIANTS],
 )
 def test_variants_lower_their_steps(variant, run_python):
     check(run_python, [variant])
