@@ -75,6 +75,7 @@ def loss_of(model, batch):
     return float(statistics_loss(moments, model.model_state))
 
 
+@pytest.mark.slow
 def test_synthetic_images_have_the_statistics_that_batch_norm_knows(model):
     noise = jax.random.normal(KEY, (64, *SHAPE))
     made = synthetic_images(model, KEY, 64, steps=60)

@@ -280,14 +280,15 @@ def test_evaluation_is_not_random(name, rate):
     assert program(create(name, **{rate: 0.5})) == program(create(name, **{rate: 0.0}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rate"),
     # Each way of dropping in the model that compiles fastest.
     [
-        pytest.param("efficientnet_b0", "dropout_rate", marks=pytest.mark.slow),
-        pytest.param("efficientnet_b0", "stochastic_depth_rate", marks=pytest.mark.slow),
+        ("efficientnet_b0", "dropout_rate"),
+        ("efficientnet_b0", "stochastic_depth_rate"),
         ("mobilenet_v2", "dropout_rate"),
-        pytest.param("mobilenet_v3_small", "dropout_rate", marks=pytest.mark.slow),
+        ("mobilenet_v3_small", "dropout_rate"),
     ],
 )
 def test_training_follows_the_key(name, rate):

@@ -82,6 +82,7 @@ def of_keras(key, resolution):
     return reference, images, np.asarray(reference(images * pair.input_scale, training=False))
 
 
+@pytest.mark.slow
 def test_both_formats_of_keras(tmp_path):
     reference, images, expected = of_keras("mobilenet_v3_small", 64)
     loaded = []

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_example_runs(run_python):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = run_python("-c", example, anew=True)

@@ -66,7 +66,17 @@ def test_a_joint_manifest_is_that_of_each_model_under_its_name():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scale_per": "channel"}, {"scale": "fixed"}, {"matrix": "square", "modifier": "sign"}],
+    [
+        {},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                {"scale_per": "channel"},
+                {"scale": "fixed"},
+                {"matrix": "square", "modifier": "sign"},
+            )
+        ),
+    ],
     ids=str,
 )
 def test_each_network_alone_equals_its_part_of_all(options):

@@ -15,6 +15,9 @@ from smh_jax.training import trained
 from smh_jax.training.loop import train_and_evaluate
 from tests.small import digits_config
 
+# All look at one run and its export, which take longest.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(digits_dir, tmp_path_factory):
@@ -116,7 +119,6 @@ def test_mistakes_are_told_in_one_line(exported, run_python):
         smh_jax.load(model).preprocessing.load(model)
 
 
-@pytest.mark.slow
 def test_an_artifact_is_exported_again_at_another_precision(exported, tmp_path, run_python):
     model = exported[0] / "model.smh"
     done = run_python(
@@ -131,7 +133,6 @@ def test_an_artifact_is_exported_again_at_another_precision(exported, tmp_path, 
     assert "small.smh: int8" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_coded_file_predicts_as_it_was_measured(exported, run, tmp_path, run_python):
     coded = tmp_path / "coded.smh"
     done = run_python(
