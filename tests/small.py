@@ -2,9 +2,12 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import pytest
 
 from configs import digits
 from smh_jax import config as configs
@@ -23,6 +26,16 @@ class TwoLayers(nn.Module):
         x = jnp.mean(nn.relu(x), axis=(1, 2))
         x = nn.Dense(16, name="m_dense", kernel_init=nn.initializers.he_uniform())(x)
         return nn.Dense(self.num_classes, name="a_dense")(nn.relu(x))
+
+
+def few_quick(cases: Iterable[Any], quick: int) -> list[Any]:
+    """The parameters of a test, all but the first few slow; of several parameters in tuples."""
+    return [
+        case
+        if index < quick
+        else pytest.param(*(case if isinstance(case, tuple) else [case]), marks=pytest.mark.slow)
+        for index, case in enumerate(cases)
+    ]
 
 
 def digits_config(data_dir, **changes) -> configs.Config:

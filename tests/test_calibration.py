@@ -14,6 +14,7 @@ from smh_jax import Artifact, Manifest, methods
 from smh_jax.shipping import calibration
 from smh_jax.shipping.artifact import ModelSpec, Preprocessing
 from smh_jax.shipping.synthetic_images import record_moments, statistics_loss, synthetic_images
+from tests.small import few_quick
 
 SHAPE = (8, 8, 1)
 KEY = jax.random.key(0)
@@ -136,7 +137,7 @@ def test_statistics_change_as_those_of_the_activations_do(model):
 
 
 @pytest.mark.parametrize("precision", ["int4", "coded:0.5"])
-@pytest.mark.parametrize("source", ["data", "synthetic"])
+@pytest.mark.parametrize("source", few_quick(["data", "synthetic"], 1))
 def test_calibrating_by_a_source(model, source, precision, monkeypatch):
     monkeypatch.setattr(calibration, "_IMAGE_STEPS", 2)
     monkeypatch.setattr(calibration, "_SCALE_STEPS", 2)

@@ -9,7 +9,7 @@ import pytest
 from smh_jax import Manifest, methods
 from smh_jax.methods import fitting
 from tests.numerics import optimized_jit
-from tests.small import TwoLayers
+from tests.small import TwoLayers, few_quick
 from tests.test_methods import synthetic_manifest
 
 SHAPE = (1, 8, 8, 1)
@@ -49,7 +49,7 @@ def relative_errors(method, variables, params):
     }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", few_quick(VARIANTS, 3))
 def test_weights_that_the_method_made_are_found_again(name, kernels, params):
     method = methods.create("smh", kernels, target_size=200, **VARIANTS[name])
     assert method.num_hash_pairs >= 2
@@ -76,7 +76,7 @@ def test_one_tensor_that_fills_the_matrix_is_a_truncated_decomposition():
     np.testing.assert_allclose(made, ((u[:, :rank] * s[:rank]) @ v[:rank]).ravel(), atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"scale_per": "channel"}, {"blocks": 3}])
+@pytest.mark.parametrize("options", few_quick([{}, {"scale_per": "channel"}, {"blocks": 3}], 1))
 def test_no_worse_than_gradient_descent(options, kernels, params):
     # Of these weights. Both find local minima: with channel scales and the params of key 1, that
     # of `fit` is 9% above gradient descent's.

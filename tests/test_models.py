@@ -17,6 +17,7 @@ from smh_jax.config import OptimizerConfig
 from smh_jax.models import convolution, layers
 from smh_jax.training import optim, parallel, step
 from tests.numerics import random_like
+from tests.small import few_quick
 
 with (Path(__file__).parent / "data" / "model_counts.csv").open() as file:
     COUNTS = list(csv.DictReader(file))
@@ -117,16 +118,19 @@ def test_every_counted_model_can_be_chosen_by_name():
 
 @pytest.mark.parametrize(
     ("name", "width_multiplier", "expected"),
-    [
-        ("mobilenet_v2", 0.35, 1_677_128),
-        ("mobilenet_v2", 0.5, 1_968_680),
-        ("mobilenet_v2", 0.75, 2_636_424),
-        ("mobilenet_v2", 1.4, 6_108_776),
-        ("mobilenet_v3_large", 0.75, 3_993_528),
-        ("mobilenet_v3_large", 0.5, 2_689_904),
-        ("mobilenet_v3_small", 0.75, 2_041_872),
-        ("mobilenet_v3_small", 0.5, 1_593_224),
-    ],
+    few_quick(
+        [
+            ("mobilenet_v2", 0.35, 1_677_128),
+            ("mobilenet_v2", 0.5, 1_968_680),
+            ("mobilenet_v2", 0.75, 2_636_424),
+            ("mobilenet_v2", 1.4, 6_108_776),
+            ("mobilenet_v3_large", 0.75, 3_993_528),
+            ("mobilenet_v3_large", 0.5, 2_689_904),
+            ("mobilenet_v3_small", 0.75, 2_041_872),
+            ("mobilenet_v3_small", 0.5, 1_593_224),
+        ],
+        1,
+    ),
 )
 def test_published_width_multipliers(name, width_multiplier, expected):
     assert count(name, width_multiplier=width_multiplier).num_weights == expected
@@ -162,7 +166,7 @@ def test_make_divisible(width, multiplier, expected):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPEST))
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALLEST))
         for name in NAMES
         if name not in DEEP or name in DEEPEST
     ],
@@ -188,7 +192,7 @@ def test_creation_order_is_the_order_of_first_use(name):
     assert list(dict.fromkeys(used)) == [tensor.name for tensor in order]
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", few_quick(SMALLEST, 1))
 def test_initial_values(name):
     model = create(name)
     roles = {
@@ -232,7 +236,7 @@ def test_the_last_batch_norm_of_a_resnet_block_starts_at_zero(name, last, blocks
     assert [path[1] for path, scale in scales.items() if scale == 0] == [last] * blocks
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", few_quick(KINDS, 2))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_computes_in_the_dtype_and_keeps_float32_outside(name, dtype):
     model = create(name, dtype=dtype)
@@ -251,7 +255,7 @@ def test_computes_in_the_dtype_and_keeps_float32_outside(name, dtype):
     assert set(products) == {dtype}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", few_quick(KINDS, 1))
 def test_every_batch_norm_has_the_options(name):
     model = create(name, bn_momentum=0.7, bn_epsilon=0.01, dtype="bfloat16", axis_name="devices")
     norms = modules(model, nn.BatchNorm)
@@ -268,7 +272,7 @@ RANDOM = (
 )
 
 
-@pytest.mark.parametrize(("name", "rate"), RANDOM)
+@pytest.mark.parametrize(("name", "rate"), few_quick(RANDOM, 1))
 def test_evaluation_is_not_random(name, rate):
     """It needs no key, and its program is the one without any dropping."""
 
@@ -366,7 +370,7 @@ def test_input_resolution_up_samples_the_images():
     np.testing.assert_allclose(logits(model.clone(input_resolution=10), images), expected, 1e-5)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", few_quick(KINDS, 1))
 def test_every_family_can_up_sample(name):
     up_sampled = models.count_multiply_adds(create(name, input_resolution=64), (1, 32, 32, 3))
     assert up_sampled == models.count_multiply_adds(create(name), (1, 64, 64, 3))
@@ -513,18 +517,16 @@ def test_two_steps(name, method_name, dtype):
 
 @pytest.mark.parametrize(
     ("side", "kernel", "stride", "padding"),
-    [
-        (2, 3, 1, ((1, 1), (1, 1))),
-        (1, 3, 1, "SAME"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                (2, 3, 2, ((1, 1), (1, 1))),
-                (3, 5, 2, "SAME"),
-                (4, 7, 2, ((3, 3), (3, 3))),
-            )
-        ),
-    ],
+    few_quick(
+        [
+            (2, 3, 1, ((1, 1), (1, 1))),
+            (1, 3, 1, "SAME"),
+            (2, 3, 2, ((1, 1), (1, 1))),
+            (3, 5, 2, "SAME"),
+            (4, 7, 2, ((3, 3), (3, 3))),
+        ],
+        1,
+    ),
 )
 def test_a_kernel_larger_than_the_image_is_the_same_convolution(side, kernel, stride, padding):
     random = np.random.default_rng(0)

@@ -97,7 +97,7 @@ PUBLISHED = {
 
 
 # Deeper ones, which the same code builds.
-DEEP = {"efficientnet_b3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"}
+DEEP = {f"efficientnet_b{number}" for number in range(1, 8)}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from smh_jax import Manifest, methods, models
 from smh_jax.shipping import on_the_fly
 from tests.numerics import random_like
-from tests.small import TwoLayers
+from tests.small import TwoLayers, few_quick
 from tests.test_methods import VARIANTS, create
 
 DECOMPOSITIONS = {
@@ -107,7 +107,7 @@ def two_layers():
     return model, images, Manifest.from_model(model, images.shape)
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, *DECOMPOSITIONS, *MORE])
+@pytest.mark.parametrize("name", few_quick([*DECOMPOSITIONS, *VARIANTS, *MORE], 12))
 def test_every_method(name, two_layers):
     model, images, manifest = two_layers
     if name in VARIANTS:
@@ -165,14 +165,15 @@ def peak_bytes(function, *arguments):
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "target_size", "blocks", "bound"),
     [
         # A fifth of its weights are in one layer.
         ("resnet18", 112, 1_168_000, 1, 0.55),
-        pytest.param("resnet50", 224, 2_555_703, 1, 0.40, marks=pytest.mark.slow),
-        pytest.param("resnet50", 224, 2_555_703, 16, 0.40, marks=pytest.mark.slow),
-        pytest.param("efficientnet_b4", 380, 5_000_000, 1, 0.65, marks=pytest.mark.slow),
+        ("resnet50", 224, 2_555_703, 1, 0.40),
+        ("resnet50", 224, 2_555_703, 16, 0.40),
+        ("efficientnet_b4", 380, 5_000_000, 1, 0.65),
     ],
 )
 def test_memory_is_bounded(name, side, target_size, blocks, bound):

@@ -127,6 +127,7 @@ def run(digits_dir, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_command(run, run_python, tmp_path):
     output = tmp_path / "pictures"
     done = run_python(

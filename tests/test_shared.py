@@ -27,7 +27,7 @@ from smh_jax.training.loop import train_and_evaluate
 from smh_jax.training.program import Program
 from smh_jax.training.run import Run
 from tests.numerics import random_like
-from tests.small import TwoLayers, digits_config
+from tests.small import TwoLayers, digits_config, few_quick
 
 IMAGES = (1, 8, 8, 1)
 MODELS = {"a": TwoLayers(), "b": TwoLayers(num_classes=7), "c": TwoLayers(num_classes=3)}
@@ -66,17 +66,15 @@ def test_a_joint_manifest_is_that_of_each_model_under_its_name():
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        *(
-            pytest.param(options, marks=pytest.mark.slow)
-            for options in (
-                {"scale_per": "channel"},
-                {"scale": "fixed"},
-                {"matrix": "square", "modifier": "sign"},
-            )
-        ),
-    ],
+    few_quick(
+        [
+            {},
+            {"scale_per": "channel"},
+            {"scale": "fixed"},
+            {"matrix": "square", "modifier": "sign"},
+        ],
+        1,
+    ),
     ids=str,
 )
 def test_each_network_alone_equals_its_part_of_all(options):

@@ -8,6 +8,7 @@ import pytest
 
 from smh_jax import Manifest, models
 from smh_jax.models import width_multiplier
+from tests.small import few_quick
 
 # Sizes of the paper's Figure 6, read out of the drawing, and the multipliers they stand for.
 FIGURE_6 = {1 / 8: 7_600, 1 / 4: 29_400, 3 / 8: 65_500, 1 / 2: 115_800}
@@ -51,7 +52,7 @@ def test_one_variable_less_does_not_hold_the_width():
     assert width_multiplier.solve("cifar_resnet8", exact - 1).num_weights < exact
 
 
-@pytest.mark.parametrize("target", [300, 7_777, pytest.param(75_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("target", few_quick([7_777, 300, 75_000], 1))
 def test_it_is_the_last_step_that_fits(target):
     solution = width_multiplier.solve("cifar_resnet8", target)
     # Widths 16, 32 and 64 change at odd multiples of 1/32, 1/64 and 1/128: one multiplier between
@@ -72,7 +73,7 @@ def test_the_whole_model_and_wider_ones():
     assert 1.9 < wide.width_multiplier < 2.1
 
 
-@pytest.mark.parametrize("target", [pytest.param(10, marks=pytest.mark.slow), 80_000])
+@pytest.mark.parametrize("target", few_quick([80_000, 10], 1))
 def test_impossible_targets(target):
     smallest, whole = size("cifar_resnet8", 9 / 256), size("cifar_resnet8", 1.0)
     message = f"target_size={target} .* between {smallest} and {whole} weights"
