@@ -16,19 +16,22 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "2 hashes": ("multi_hash", {"num_hashes": 2}),
     "10 hashes": ("multi_hash", {"num_hashes": 10}),
 }
-TABLE_1 = ("smh", "1 hash", "2 hashes", "10 hashes")
+# What a case may end in, for fewer of them.
+FEWER = {"table1": ("smh", "1 hash", "2 hashes", "10 hashes"), "smh": ("smh",)}
 
 
 def measure(case: str, repeats: int) -> list[Row]:
     """Rows of one case, 'model:side:batch:target_size'.
 
-    More target sizes may follow, for SMH alone, and 'table1' for no methods but the paper's.
+    More target sizes may follow, for SMH alone, and 'table1' for no methods but the paper's or
+    'smh' for no other.
     """
-    model_name, *numbers = case.removesuffix(":table1").split(":")
+    model_name, *numbers = case.split(":")
+    labels = FEWER[numbers.pop()] if numbers[-1] in FEWER else METHODS
     side, batch_size, target_size, *more = map(int, numbers)
     model, manifest = steps.create(model_name, side)
     compared: dict[str, methods.Method] = {DENSE: methods.create("dense", manifest)}
-    for label in TABLE_1 if case.endswith(":table1") else METHODS:
+    for label in labels:
         name, options = METHODS[label]
         compared[label] = methods.create(name, manifest, target_size=target_size, **options)
     for size in more:
