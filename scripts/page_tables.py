@@ -13,6 +13,7 @@ from experiments.answers import difference
 from experiments.experiment import Claim
 from experiments.records import RATE, RESULTS, Record
 from experiments.row import ROOT
+from experiments.tables import elastic
 from experiments.tables.kinds import label
 from experiments.tables.small_scale import DENSE_SIZES, REDUCED, best_rate
 from smh_jax.training.pictures.names import model_name
@@ -123,6 +124,26 @@ def routes() -> str:
     )
     headings = ["", "variables", "steps", "test accuracy"]
     return f"{text}\n\n" + markdown.table(headings, rows)
+
+
+def elastic_sizes() -> str:
+    """Each size of elastic runs, and models of one size."""
+    of_series: dict[str, list[Record]] = {}
+    for record in reported("elastic"):
+        # A row of the run itself stands before those of its sizes.
+        is_run = "elastic.sizes" in record.row.overrides and not record.row.elastic_size
+        if record.row.group == "ResNet-8" and not is_run:
+            of_series.setdefault(record.row.series, []).append(record)
+    rows = [
+        [f"{series}, epochs: {records[0].runs[0]['epochs']:g}", *map(_accuracy, records)]
+        for series, records in of_series.items()
+    ]
+    text = (
+        "ResNet-8 on Fashion-MNIST at 14 x 14 pixels, shares of its 75,002 weights; test accuracy "
+        "in percent, mean ± standard deviation of three seeds (scale `reduced`)."
+    )
+    shares = [100 * share for share in elastic.SHARES]
+    return f"{text}\n\n" + markdown.table(["", *(f"{share:.3g}%" for share in shares)], rows)
 
 
 def precisions() -> str:
@@ -550,6 +571,7 @@ def ways_to_small_files() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
+        elastic_sizes,
         feathermap,
         good_for,
         input_speed,
