@@ -13,7 +13,7 @@ from experiments.answers import difference
 from experiments.experiment import Claim
 from experiments.records import RATE, RESULTS, Record
 from experiments.row import ROOT
-from experiments.tables import elastic
+from experiments.tables import elastic, shared
 from experiments.tables.kinds import label
 from experiments.tables.small_scale import DENSE_SIZES, REDUCED, best_rate
 from smh_jax.training.pictures.names import model_name
@@ -144,6 +144,27 @@ def elastic_sizes() -> str:
     )
     shares = [100 * share for share in elastic.SHARES]
     return f"{text}\n\n" + markdown.table(["", *(f"{share:.3g}%" for share in shares)], rows)
+
+
+def tasks_in_pools() -> str:
+    """Tasks alone and in pools of several."""
+    found = {(record.row.group, record.row.series): record for record in reported("shared")}
+    alone = "a model of its own"
+    tasks = [task for task, series in found if series == alone]
+    columns = [alone, *(f"one pool of {count}" for count in shared.COUNTS)]
+    rows = [
+        [
+            task.replace("fashion_mnist", "Fashion-MNIST").replace("_", ", "),
+            *(_accuracy(found.get((task, column))) for column in columns),
+        ]
+        for task in tasks
+    ]
+    text = (
+        "ResNet-8 with 7,500 variables for each task, in as many steps; test accuracy in percent, "
+        "mean ± standard deviation of three seeds (scale `reduced`). Fashion-MNIST, at 14 x 14 "
+        "pixels, has 10,000 test images, digits have 360."
+    )
+    return f"{text}\n\n" + markdown.table(["", *columns], rows)
 
 
 def precisions() -> str:
@@ -584,6 +605,7 @@ TABLES: dict[str, Callable[[], str]] = {
         slices,
         smallest_files,
         speed,
+        tasks_in_pools,
         transformers,
         ways_to_small_files,
     )
