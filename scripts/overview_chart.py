@@ -6,7 +6,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from experiments.tables.kinds import label
-from scripts.page_tables import reported
+from scripts.page_tables.committed import reported
 from smh_jax.training.pictures.colors import color_of
 
 _STYLE = {
