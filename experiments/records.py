@@ -22,6 +22,7 @@ RATE = "optimizer.learning_rate"
 _KEPT = (
     "seed", "test_accuracy", "test_loss", "test_examples", "num_variables", "num_weights", "steps",
     "epochs", "train_seconds", "examples_per_second", "devices", "versions", "relative_errors",
+    "test_bits_per_character",
 )  # fmt: skip
 
 
@@ -46,6 +47,12 @@ class Record:
     def stddev(self) -> float | None:
         """Of the accuracies over seeds (of the sample); None for fewer than two runs."""
         return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
+
+    @property
+    def bits_per_character(self) -> list[float]:
+        """Of the runs that predict characters."""
+        name = "test_bits_per_character"
+        return [run[name] for run in self.runs if name in run]
 
     @property
     def size(self) -> int | None:

@@ -1,5 +1,6 @@
 """Results of an experiment as a report: Markdown, or one HTML page."""
 
+import statistics
 from collections.abc import Callable
 
 from experiments import markdown
@@ -109,6 +110,8 @@ def _rows(view: View, records: Records) -> Table:
     if len({record.steps for record in records if record.runs}) > 1:
         columns["steps"] = lambda r: f"{r.steps:,}" if r.runs else ""
     columns["test accuracy"] = accuracy
+    if any(record.bits_per_character for record in records):
+        columns["bits per character"] = _bits
     columns["runs"] = lambda r: f"{len(r.runs)} of {len(r.row.seeds)}"
     if any(record.row.paper for record in records):
         columns["paper: accuracy"] = lambda r: f"{r.row.paper.accuracy:g}" if r.row.paper else ""
@@ -189,6 +192,13 @@ def accuracy(record: Record) -> str:
     if record.mean is None:
         return "missing"
     return _with_deviation(record.mean, record.stddev)
+
+
+def _bits(record: Record) -> str:
+    bits = record.bits_per_character
+    if not bits:
+        return ""
+    return _with_deviation(statistics.fmean(bits), statistics.stdev(bits) if bits[1:] else None)
 
 
 def _with_deviation(mean: float, stddev: float | None) -> str:

@@ -21,13 +21,14 @@ from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, root, split
 from experiments.row import Row, TpuSlice
-from experiments.tables import small_scale
+from experiments.tables import small_scale, transformers
 from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
 from smh_jax import data, methods, models
 from smh_jax.config import tasks as task_configs
 from smh_jax.config.config_files import read_config
 from smh_jax.manifest import Manifest
+from smh_jax.training import tasks
 from smh_jax.training.pictures import panels as figure_panels
 from smh_jax.training.run import Run
 from tests.conftest import ROOT
@@ -923,6 +924,65 @@ def test_a_run_of_several_tasks_is_a_row_for_each_of_them(tmp_path):
     (panel,) = (panels.panel(experiment, view, tuple(collected.values()))
                 for view in experiment.views[:1])  # fmt: skip
     assert len(panel.series) == 4
+
+
+def test_transformers_have_equal_sizes_and_rates_of_their_own_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers, "RESULTS", tmp_path)
+    unsearched = catalogue.load("transformers", "reduced")
+    search = catalogue.load("transformer_rates", "reduced")
+    for job in jobs(search, tmp_path, None):
+        held_out, whole = job.config.data.eval_split, job.config.data.train_split
+        assert held_out == whole.replace("[:", "[").replace("]", ":]") != whole
+        # Of the language model's SMH alone it is another one.
+        best = 0.048 if job.row.name.startswith("rates-gpt2-smh") else 0.024
+        is_best = job.config.optimizer.learning_rate in (best, 0.004)
+        finish(job, test_accuracy=0.9 if is_best else 0.5)
+    records.write(search, records.collect(search, tmp_path), tmp_path / transformers.RATES_FILE)
+    searched = catalogue.load("transformers", "reduced")
+    rates = {row.name: row.overrides[records.RATE] for row in searched.rows}
+    assert (
+        rates
+        == {
+            row.name: 0.048 if row.name.startswith("gpt2-smh") else row.overrides[records.RATE]
+            for row in unsearched.rows
+        }
+        != {row.name: row.overrides[records.RATE] for row in unsearched.rows}
+    )
+    counts = set()
+    for row in searched.rows:
+        config = row.read_config(0)
+        task = tasks.of_name(config.task)
+        info = task.describe(config.data)
+        options = {"num_classes": info.num_classes, **config.model.options}
+        manifest = Manifest.from_model(
+            models.create(config.model.name, **options),
+            task.example(info),
+            example_kwargs={"train": False},
+            measure=False,
+        )
+        counts.add((row.series, config.method.target_size, manifest.num_weights))
+    assert counts == {
+        (kind, None if dense else size, size if kind == "width_multiplier" else whole)
+        for whole, sizes in ((116_362, (12_610, 30_538)), (469_152, (45_444, 123_984)))
+        for size in sizes
+        for kind in transformers.KINDS
+        for dense in [kind in ("dense", "width_multiplier")]
+    }
+
+
+def test_bits_per_character_have_a_column_where_there_are_any(tmp_path):
+    experiment = an_experiment(a_row(name="a", seeds=(0, 1)), a_row(name="b"))
+    pages = []
+    for bits in ({}, {"test_bits_per_character": 1.25}):
+        folder = tmp_path / str(len(bits))
+        for job in jobs(experiment, folder, None):
+            finish(job, **(bits if job.row.name == "a" else {}))
+        pages.append(render.page(experiment, records.collect(experiment, folder)))
+    without, having = pages
+    assert "bits" not in without
+    assert "| test accuracy | bits per character | runs |" in having
+    assert "| 1.25 ± 0.00 | 2 of 2 |" in having
+    assert "|  | 1 of 1 |" in having
 
 
 def test_an_elastic_run_is_estimated_at_the_sizes_that_a_step_trains():

@@ -91,7 +91,7 @@ class SmallScale:
         """
         path = RESULTS / f"tuning_{self.name}.json"
         # Until a scale has been searched, and for kinds that were not, the smaller scale's.
-        searched = _rates(path) if path.exists() else {}
+        searched = searched_rates(path) if path.exists() else {}
         return searched if self.name == "reduced" else REDUCED.rates() | searched
 
 
@@ -118,10 +118,11 @@ SMALL_SCALES = {scale.name: scale for scale in (REDUCED, STANDARD)}
 
 
 @functools.cache
-def _rates(path: pathlib.Path) -> dict[str, float]:
+def searched_rates(path: pathlib.Path, group: str = "") -> dict[str, float]:
+    """The best learning rate of each series in committed results, of all rows or of a group's."""
     tried: dict[str, dict[float, float]] = {}
     for result in json.loads(path.read_text())["rows"]:
-        if result["runs"]:
+        if result["runs"] and group in ("", result["group"]):
             rate, run = result["settings"]["optimizer.learning_rate"], result["runs"][0]
             tried.setdefault(result["series"], {})[rate] = run["test_accuracy"]
     return {kind: best_rate(kind, accuracies) for kind, accuracies in tried.items()}
