@@ -42,6 +42,16 @@ hypothesis.settings.load_profile("tests")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """What takes minutes begins first, so that at the end no worker waits for it."""
+
+    def minutes(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("slow")
+        return marker.kwargs.get("minutes", 0) if marker else 0
+
+    items.sort(key=minutes, reverse=True)
+
+
 def pytest_collection_finish():
     """What has been imported stays: the garbage collector need not look at it again and again."""
     gc.collect()

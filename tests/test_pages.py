@@ -266,11 +266,12 @@ _NEEDS = {
     "--calibrate=": "the runs of a sweep",
     "shipping-scratch": "the runs of a table",
     "report experiments/sweeps": "the runs of a sweep",
+    "report table1 --scale=paper": "the runs of a table",
     "report table2 --scale=paper": "the runs of a table",
 }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=8)
 def test_the_commands_of_all_pages(reader, tmp_path):
     """All that can run here, the guides' in their order and then the others."""
     for name in ("roses", "tulips"):
