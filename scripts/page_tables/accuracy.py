@@ -101,6 +101,8 @@ def tasks_in_pools() -> str:
     alone = "a model of its own"
     tasks = [task for task, series in found if series == alone]
     columns = [alone, *(f"one pool of {count}" for count in shared.COUNTS)]
+    counts = {len(record.runs) for record in found.values()}
+    seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
     rows = [
         [
             task.replace("fashion_mnist", "Fashion-MNIST").replace("_", ", "),
@@ -110,7 +112,7 @@ def tasks_in_pools() -> str:
     ]
     text = (
         "ResNet-8 with 7,500 variables for each task, in as many steps; test accuracy in percent, "
-        "mean ± standard deviation of three seeds (scale `reduced`). Fashion-MNIST, at 14 x 14 "
+        f"mean ± standard deviation of {seeds} seeds (scale `reduced`). Fashion-MNIST, at 14 x 14 "
         "pixels, has 10,000 test images, digits have 360."
     )
     return f"{text}\n\n" + markdown.table(["", *columns], rows)
