@@ -32,8 +32,9 @@ def measure(case: str, repeats: int) -> list[Row]:
     """
     rows: list[Row] = []
     for devices in DEVICES:
-        flag = f"--xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "benchmarks.scaling", case, str(repeats)]
         root = pathlib.Path(__file__).parents[1]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -21,7 +21,6 @@ def prepared(tmp_path_factory):
         # The family that compiles fastest, narrow.
         ("resnet.py:variant=18,target_size=100000", 0.125),
         ("efficientnet.py:variant=b0,target_size=3000000", 1.0),
-        ("mobilenet.py:variant=v3_small,target_size=1500000", 1.0),
     ],
 )
 def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python, config, width):
