@@ -296,12 +296,16 @@ def test_the_commands_of_all_pages(reader, tmp_path):
         needs["prepare_fashion_mnist"] = "Debian's package"
     guides = [f"docs/{page}.md" for page in ("quick_start", "ship", "convert")]
     commands = complete([*guides, *(page for page in PAGES if page not in guides)])
+    typed = set()
     for command in commands:
-        if not any(part in command for part in needs):
+        # What differs in the name of a table alone is known to tests/test_experiments.py.
+        kind = re.sub(r"(?<=experiments\.)(run|report) [\w/.]+", r"\1", command)
+        if kind not in typed and not any(part in command for part in needs):
             reader.types(command)
+            typed.add(kind)
     ours = {f"smh_jax.{c}" for c in ("main", "plot", "export", "predict", "convert", "inspect")}
     assert ours | {"experiments.run", "experiments.report", "benchmarks.run"} <= set(reader.ran)
-    assert len(reader.ran) > 50
+    assert len(reader.ran) > 45
     assert (tmp_path / "digits.onnx").stat().st_size > 10_000
     assert pathlib.Path(tmp_path / "fine_tuned" / "result.json").exists()
     assert all(any(part in command for command in commands) for part in _NEEDS)

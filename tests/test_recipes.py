@@ -27,11 +27,8 @@ FILES = sorted(
 )
 VARIANTS = (
     *((file, "") for file in FILES),
-    ("imagenet_resnet", "variant=101,target_size=5500000"),
     ("imagenet_resnet", "variant=18,method=dense"),
-    ("imagenet_efficientnet", "variant=b0,target_size=2000000,scale=fixed"),
-    ("imagenet_efficientnet", "variant=b6,target_size=5300000"),
-    ("imagenet_efficientnet", "method=dense"),
+    ("imagenet_efficientnet", "variant=b0,method=dense"),
     ("imagenet_mobilenet", "variant=v2,target_size=1750000,method=multi_hash"),
     ("imagenet_vit", "variant=ti,method=dense"),
 )

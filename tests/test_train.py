@@ -757,7 +757,7 @@ def test_data_names_are_those_of_the_catalogue():
 
 # One of each kind; the gradients of all: tests/test_methods.py and tests/test_decompositions.py.
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["smh", "multi_hash", "low_rank"])
+@pytest.mark.parametrize("method", ["smh", "low_rank"])
 def test_every_method_learns(method, digits_dir, tmp_path):
     options = methods.default_options(method)
     config = digits_config(

@@ -26,6 +26,8 @@ _ANSWER = "smh_jax roll call: "
 # Until a connection has said which process it is of, and until an answer has arrived.
 _MESSAGE_SECONDS = 5
 _TICKS = 15
+# After which all others have noticed what one has, on busy machines, too.
+_NOTICED_SECONDS = 2
 
 
 def leave(message: str) -> NoReturn:
@@ -163,7 +165,7 @@ def _listen(silent: dict[int, int], ending: threading.Event, tick: float) -> Non
             )
             print(message, file=sys.stderr, flush=True)
             # The others are to notice the same, and not that this one is gone.
-            time.sleep(3 * tick)
+            time.sleep(max(3 * tick, _NOTICED_SECONDS))
             os._exit(1)
 
 
