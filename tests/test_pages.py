@@ -270,7 +270,6 @@ _NEEDS = {
     "model.safetensors": "weights of the reader's",
     "svhn_cropped": "a download",
     "/data/tars": "ImageNet",
-    "benchmarks.tpu_compile": "hours and the TPU compiler",
     "host0:1234": "two machines",
     "workdir=RUN": "the runs of a sweep",
     "--calibrate=": "the runs of a sweep",
