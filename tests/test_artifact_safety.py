@@ -105,7 +105,7 @@ JSON = st.recursive(
     JSON,
 )  # fmt: skip
 @hypothesis.settings(
-    max_examples=40, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=100, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.slow
 def test_any_metadata_are_refused_or_harmless(opened, key, value):

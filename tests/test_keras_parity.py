@@ -266,6 +266,7 @@ def perturb_resnet(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> nn.Modu
             marks=pytest.mark.slow,
         ),
         pytest.param("mobilenet_v3_large", [perturb_mobilenet_v3], marks=pytest.mark.slow),
+        pytest.param("mobilenet_v3_small", [], marks=pytest.mark.slow),
         pytest.param("resnet50", [perturb_resnet], marks=pytest.mark.slow),
     ],
 )

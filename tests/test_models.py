@@ -457,6 +457,8 @@ STEPS = (
     ("resnet18", "smh", "float32"),
     ("efficientnet_b0", "smh", "float32"),
     ("cifar_resnet20", "dense", "bfloat16"),
+    ("resnet50", "smh", "bfloat16"),
+    ("mobilenet_v2", "dense", "float32"),
     ("mobilenet_v3_small", "smh", "bfloat16"),
 )
 

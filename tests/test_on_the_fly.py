@@ -173,6 +173,7 @@ def peak_bytes(function, *arguments):
         ("resnet18", 112, 1_168_000, 1, 0.55),
         ("resnet50", 224, 2_555_703, 1, 0.40),
         ("resnet50", 224, 2_555_703, 16, 0.40),
+        ("efficientnet_b4", 380, 5_000_000, 1, 0.65),
     ],
 )
 def test_memory_is_bounded(name, side, target_size, blocks, bound):

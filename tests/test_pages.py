@@ -304,7 +304,7 @@ def test_the_commands_of_all_pages(reader, tmp_path):
             typed.add(kind)
     ours = {f"smh_jax.{c}" for c in ("main", "plot", "export", "predict", "convert", "inspect")}
     assert ours | {"experiments.run", "experiments.report", "benchmarks.run"} <= set(reader.ran)
-    assert len(reader.ran) > 45
+    assert len(reader.ran) > 50
     assert (tmp_path / "digits.onnx").stat().st_size > 10_000
     assert pathlib.Path(tmp_path / "fine_tuned" / "result.json").exists()
     assert all(any(part in command for command in commands) for part in _NEEDS)

@@ -117,7 +117,7 @@ def test_the_format_of_keras_2(tmp_path):
 @pytest.mark.parametrize(
     "key",
     # One of each family, and the deepest.
-    ["efficientnet_b0", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet50"],
+    ["efficientnet_b0", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet152"],
 )
 def test_keras_applications(key, tmp_path):
     pair = PAIRS[key]

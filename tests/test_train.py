@@ -755,10 +755,10 @@ def test_data_names_are_those_of_the_catalogue():
     assert set(data.names()) == {"digits", "fashion_mnist", "cifar10", "cifar100", "imagenet2012"}
 
 
-# One of each kind; the gradients of all: tests/test_methods.py and tests/test_decompositions.py.
+# The gradients of all: tests/test_methods.py and tests/test_decompositions.py.
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["smh", "low_rank"])
-def test_every_method_learns(method, digits_dir, tmp_path):
+def test_a_method_of_weights_and_one_of_layers_learns(method, digits_dir, tmp_path):
     options = methods.default_options(method)
     config = digits_config(
         digits_dir,

@@ -94,7 +94,7 @@ def test_logits_of_vision_and_that_other_settings_are_noticed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_ti16", "vit_b16"])
+@pytest.mark.parametrize("name", ["vit_ti16", "vit_s16", "vit_b16"])
 def test_logits_of_vision_at_full_size(name):
     images = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype(np.float32)
     model = models.create(name, num_classes=1000)
