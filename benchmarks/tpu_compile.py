@@ -38,7 +38,10 @@ OUTPUT = flags.DEFINE_string(
 TOPOLOGY = "v3:4x4"
 _CORES = 32
 # Slices of 16 chips, which are 16 devices to JAX.
-NEWER_TOPOLOGIES = ("v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4")
+ACCELERATORS = {
+    "v4:2x2x4": "v4-32", "v5e:4x4": "v5litepod-16", "v5p:2x2x4": "v5p-32", "v6e:4x4": "v6e-16"
+}  # fmt: skip
+NEWER_TOPOLOGIES = tuple(ACCELERATORS)
 # The kinds of row of the paper's Table 1, by the methods' names here.
 _TABLE1 = dict(zip(("smh", "1 hash", "2 hashes", "10 hashes"), table1_rows.KINDS, strict=True))
 
@@ -64,6 +67,12 @@ def at_batch(variant: str, target_size: int, batch_per_core: int) -> str:
         f"{efficientnet(variant, target_size)} --config.data.batch_size={_CORES * batch_per_core} "
         "--config.optimizer.accumulate_steps=1"
     )
+
+
+def preset(variant: str, topology: str) -> str:
+    """An EfficientNet at its largest size, in the microbatches chosen for a newer slice."""
+    size = 6_600_000 if variant == "b7" else 9_300_000
+    return f"{efficientnet(variant, size)},accelerator={ACCELERATORS[topology]}"
 
 
 def table1() -> Iterator[tuple[str, int | None, str]]:
@@ -103,6 +112,11 @@ NEWER = {
     "ResNet-50, dense": FAMILIES["ResNet-50, dense"],
     "ResNet-50, SMH at 10%": "configs/imagenet_resnet.py:target_size=2555703",
     "EfficientNet-B0, SMH": FAMILIES["EfficientNet-B0, SMH"],
+}
+PRESETS = {
+    (variant, topology): preset(variant, topology)
+    for variant in ("b4", "b5", "b6", "b7")
+    for topology in NEWER_TOPOLOGIES
 }
 
 
@@ -183,11 +197,13 @@ def compile_all(sections: list[str], compile_step: Compile) -> None:
         for config in FAMILIES.values():
             compile_step(config, TOPOLOGY, False)
     if "newer" in sections:
+        newer = list(itertools.product(NEWER.values(), NEWER_TOPOLOGIES))
+        presets = [(config, topology) for (_, topology), config in PRESETS.items()]
         # First whether all of them fit, which is known soon.
-        for memory_only, config, topology in itertools.product(
-            (True, False), NEWER.values(), NEWER_TOPOLOGIES
-        ):
-            compile_step(config, topology, memory_only)
+        for config, topology in (*newer, *presets):
+            compile_step(config, topology, True)
+        for config, topology in newer:
+            compile_step(config, topology, False)
     if "largest" in sections:
         for config in LARGEST.values():
             compile_step(config, TOPOLOGY, True)
@@ -202,6 +218,9 @@ def report(rows: Rows) -> str:
         f"{label} on {topology}": f"{config} {topology}"
         for label, config in NEWER.items()
         for topology in NEWER_TOPOLOGIES
+    } | {
+        f"{variant.upper()}, SMH on {topology}": f"{config} {topology}"
+        for (variant, topology), config in PRESETS.items()
     }
     versions = sorted({f"libtpu {row.libtpu}" for row in rows.values()})
     parts = [
@@ -219,7 +238,8 @@ def report(rows: Rows) -> str:
         + _table(rows, TABLE3),
         "## Other families\n\n" + _table(rows, FAMILIES),
         "## Newer slices\n\nOf 16 chips, each one device to JAX, at the recipe's batch. Cycles of "
-        "different generations are not to be compared.\n\n" + _table(rows, newer),
+        "different generations are not to be compared. B4 to B7 in the microbatches that "
+        "`accelerator=` in their config chooses.\n\n" + _table(rows, newer),
         "## Largest batch per core that was seen to fit, SMH\n\n"
         "Memory is not quite affine in the batch, so that a somewhat larger one may fit.\n\n"
         + _table(rows, LARGEST),

@@ -21,6 +21,8 @@ and of B2 at 5.3M / 7.9M next to random hashing: SMH 77.4% / 78.2%, 1 hash 76.2%
 Variants: configs/imagenet_efficientnet.py:variant=b4,target_size=5000000,scale=fixed or
 :variant=b0,method=dense; random hashing: :method=multi_hash and
 --config.method.options.num_hashes=2.
+On another slice: :variant=b5,accelerator=v5litepod-16, by which a device takes as many images at
+once as fit its memory.
 On fewer than 8 devices: --config.batch_norm=synced, and a smaller --config.data.batch_size.
 """
 
@@ -28,14 +30,22 @@ from ml_collections import ConfigDict
 
 from configs import imagenet
 from smh_jax.config import arguments
+from smh_jax.config.names import check_known
 
-# Parts in which a core takes its 64 images of a step, where all at once do not fit its memory by
-# the TPU compiler: at most 40 do of B5, 24 of B6 (benchmarks/results/tpu_compile.md).
-_ACCUMULATE_STEPS = {"b5": 2, "b6": 4, "b7": 8}
+_BATCH_SIZE = 2048
+# How many images a core of v3 takes at once, by the TPU compiler (benchmarks/results/
+# tpu_compile.md); more of B7 were not tried.
+_IMAGES_ON_V3 = {
+    "b0": 1392, "b1": 792, "b2": 424, "b3": 168, "b4": 80, "b5": 40, "b6": 24, "b7": 8
+}  # fmt: skip
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """Arguments: variant (b0 to b7), method, target_size, hashed, scale, seed."""
+    """Arguments: variant (b0 to b7), method, target_size, hashed, scale, seed, accelerator.
+
+    The accelerator decides in how many microbatches a device takes its images of a step, and
+    nothing else: batch and rates stay the recipe's.
+    """
     args = arguments.parse(
         text,
         variant="b2",
@@ -44,11 +54,17 @@ def get_config(text: str = "") -> ConfigDict:
         hashed="all",
         scale="learnable",
         seed=0,
+        accelerator="v3-32",
     )
+    check_known(f"variant={args.variant}", args.variant, _IMAGES_ON_V3)
     return imagenet.run_config(
         args,
         model=f"efficientnet_{args.variant}",
-        data={"preprocessing": "resnet", "augmentation": "autoaugment_v0", "batch_size": 2048},
+        data={
+            "preprocessing": "resnet",
+            "augmentation": "autoaugment_v0",
+            "batch_size": _BATCH_SIZE,
+        },
         optimizer={
             "name": "rmsprop",
             "learning_rate": 0.016,
@@ -59,7 +75,9 @@ def get_config(text: str = "") -> ConfigDict:
             "weight_decay": 1e-5,
             "label_smoothing": 0.1,
             "ema_decay": 0.9999,
-            "accumulate_steps": _ACCUMULATE_STEPS.get(args.variant, 1),
+            "accumulate_steps": imagenet.microbatches(
+                args.accelerator, _BATCH_SIZE, _IMAGES_ON_V3[args.variant]
+            ),
         },
         epochs=350,
         batch_norm="grouped",

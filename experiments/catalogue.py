@@ -12,7 +12,7 @@ _PAPER = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure
 _OURS = {
     "reduced": (
         *("tuning", "shipping", "conversion", "frontier", "elastic", "shared"),
-        *("transformer_rates", "transformers"),
+        *("transformer_rates", "transformers", "adapter_rates", "adapters"),
     ),
     "standard": ("tuning",),
     "paper": ("frontier",),

@@ -25,7 +25,7 @@ _TRAINED = {
 }  # fmt: skip
 _CONVERTED = {"num_variables": int, "relative_errors": dict}
 # Where data and other runs lie changes nothing.
-_PLACES = ("data.data_dir", "init_from", "distillation.teacher")
+_PLACES = ("data.data_dir", "init_from", "frozen_from", "distillation.teacher")
 
 
 class CorruptResultError(Exception):

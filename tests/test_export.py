@@ -145,6 +145,7 @@ def test_onnxruntime_computes_the_models_logits(case, onnx_logits, expected_logi
     [
         ("resnet18", 1),
         ("efficientnet_b0", 1),
+        ("mobilenet_v2", 1),
         ("mobilenet_v3_small", 5),
     ],
 )

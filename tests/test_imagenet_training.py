@@ -15,20 +15,27 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python):
-    """Of the family that compiles fastest, narrow."""
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        ("resnet.py:variant=18,target_size=100000", 0.125),
+        ("efficientnet.py:variant=b0,target_size=1000000", 0.5),
+        ("mobilenet.py:variant=v3_small,target_size=1000000", 0.5),
+    ],
+)
+def test_a_recipe_trains_by_the_ordinary_command(prepared, tmp_path, run_python, config, width):
     run_python(
         *(
             "-m",
             "smh_jax.main",
-            "--config=configs/imagenet_resnet.py:variant=18,target_size=100000",
+            f"--config=configs/imagenet_{config}",
             f"--workdir={tmp_path / 'run'}",
         ),
         f"--config.data.data_dir={prepared}",
         *("--config.data.image_size=32", "--config.data.batch_size=6", "--config.epochs=1"),
         *("--config.data.eval_batch_size=8", "--config.log_every_steps=1"),
         "--config.batch_norm=local",
-        "--config.model.options.width_multiplier=0.125",
+        f"--config.model.options.width_multiplier={width}",
     )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["steps"] == imagenet_files.NUM_TRAIN // 6

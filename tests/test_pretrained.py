@@ -114,11 +114,7 @@ def test_the_format_of_keras_2(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "key",
-    # One of each family, and the deepest.
-    ["efficientnet_b0", "mobilenet_v2_1.0", "mobilenet_v3_large", "resnet152"],
-)
+@pytest.mark.parametrize("key", PAIRS)
 def test_keras_applications(key, tmp_path):
     pair = PAIRS[key]
     reference, images, expected = of_keras(key, 64)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import tpu_compile
 from configs import imagenet_efficientnet, imagenet_mobilenet, imagenet_resnet
 from smh_jax import config as configs
 from smh_jax import models
@@ -27,9 +28,16 @@ FILES = sorted(
 )
 VARIANTS = (
     *((file, "") for file in FILES),
+    ("imagenet_resnet", "variant=101,target_size=5500000"),
     ("imagenet_resnet", "variant=18,method=dense"),
-    ("imagenet_efficientnet", "variant=b0,method=dense"),
+    ("imagenet_efficientnet", "variant=b0,target_size=2000000,scale=fixed"),
+    ("imagenet_efficientnet", "variant=b4,target_size=5000000"),
+    ("imagenet_efficientnet", "variant=b6,target_size=5300000"),
+    ("imagenet_efficientnet", "method=multi_hash"),
+    ("imagenet_efficientnet", "method=dense"),
+    ("imagenet_mobilenet", "variant=v2,target_size=1750000"),
     ("imagenet_mobilenet", "variant=v2,target_size=1750000,method=multi_hash"),
+    ("imagenet_mobilenet", "variant=v3_small,method=dense"),
     ("imagenet_vit", "variant=ti,method=dense"),
 )
 
@@ -175,13 +183,48 @@ def test_arguments_choose_the_variant():
     [
         (imagenet_resnet, "variant=b0", "variant='b0' must be of type int"),
         (imagenet_resnet, "variant=51", "model name='resnet51' is unknown; did you mean resnet50"),
-        (imagenet_efficientnet, "variant=b9", "'efficientnet_b9' is unknown; did you mean"),
+        (imagenet_efficientnet, "variant=b9", "variant=b9 is unknown; did you mean b7"),
+        (imagenet_efficientnet, "accelerator=v2-8", "accelerator='v2-8' is unknown; did you mean"),
+        (imagenet_efficientnet, "accelerator=v4-33", "must end in 2 for each device, as v4-16"),
+        (imagenet_efficientnet, "accelerator=v3-48", "devices must divide the batch of 2048"),
+        (imagenet_efficientnet, "accelerator=v3-x", "'v3-x' must end in 1 for each device"),
         (imagenet_mobilenet, "varient=v2", "'varient' is unknown; did you mean variant"),
     ],
 )
 def test_bad_arguments(module, text, message):
     with pytest.raises(ValueError, match=message):
         Run.from_config(configs.from_config_dict(module.get_config(text)))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "parts"),
+    [
+        ("v3-32", 32, [1, 2, 4, 8]),
+        ("v4-32", 16, [1, 2, 4, 16]),
+        ("v5litepod-16", 16, [2, 4, 8, 16]),
+        ("v5p-32", 16, [1, 1, 1, 4]),
+        ("v6e-16", 16, [1, 2, 4, 8]),
+        # As many images for each device as on v3-32.
+        ("v5litepod-32", 32, [1, 2, 4, 8]),
+    ],
+)
+def test_microbatches_by_accelerator(accelerator, devices, parts):
+    """Of B4 to B7; the recipe's batch stays."""
+    for variant, expected in zip(("b4", "b5", "b6", "b7"), parts, strict=True):
+        config = resolve("imagenet_efficientnet", f"variant={variant},accelerator={accelerator}")
+        assert config.optimizer.accumulate_steps == expected
+        assert config.data.batch_size == 2048
+        assert config.data.batch_size % (devices * expected) == 0
+
+
+@pytest.mark.parametrize("topology", tpu_compile.NEWER_TOPOLOGIES)
+def test_presets_fit_by_the_tpu_compilers_word(topology):
+    rows = results.Results(ROOT / "benchmarks/results/tpu_compile.json").rows
+    for variant in ("b4", "b5", "b6", "b7"):
+        row = rows[f"{tpu_compile.preset(variant, topology)} {topology}"]
+        assert row.fits
+        assert row.topology == topology
+        assert row.batch_size == 2048
 
 
 def test_a_core_takes_what_fits_it_by_the_tpu_compilers_word():

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import types
+from pydoc_data.topics import topics
 
 import jax
 import jax.export
@@ -404,3 +405,17 @@ def test_python_sources_are_whole_files_of_known_characters(tmp_path):
     assert len(train.tokens) > 5 * len(test.tokens) > 100_000
     text = characters.decode(test.tokens[:20_000], info.class_names)
     assert "def " in text
+
+
+def test_pythons_help_is_of_the_same_characters(tmp_path):
+    """So that a model of the sources can be adapted to it."""
+    info = data.text.describe("python_help", str(tmp_path), 256)
+    assert info.class_names == characters.ASCII
+    train, test = (data.text.load(info, split, str(tmp_path)) for split in ("train", "test"))
+    assert len(train.tokens) > 4 * len(test.tokens) > 40_000
+    texts = [characters.decode(split.tokens, info.class_names) for split in (train, test)]
+    assert all('"' in text and "The " in text for text in texts)
+    # Whole topics, each in one split.
+    topic = topics["if"]
+    assert topic.isascii()
+    assert [topic in text for text in texts].count(True) == 1

@@ -757,8 +757,8 @@ def test_data_names_are_those_of_the_catalogue():
 
 # The gradients of all: tests/test_methods.py and tests/test_decompositions.py.
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["smh", "low_rank"])
-def test_a_method_of_weights_and_one_of_layers_learns(method, digits_dir, tmp_path):
+@pytest.mark.parametrize("method", [name for name in methods.names() if name != "dense"])
+def test_every_method_learns(method, digits_dir, tmp_path):
     options = methods.default_options(method)
     config = digits_config(
         digits_dir,

@@ -105,12 +105,7 @@ def test_bad_input(arguments, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        "resnet18",
-        # As the other families that round their widths.
-        "mobilenet_v3_small",
-    ],
+    "name", ["resnet18", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small"]
 )
 def test_every_family_comes_closest_below_the_target(name):
     def size(multiplier):

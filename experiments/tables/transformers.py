@@ -6,7 +6,6 @@ character of Python's sources. Each method has its own rate, of a search
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +75,7 @@ def experiment(scale: str) -> Experiment:
     """All rows, at the scale 'reduced' alone; rates that are not searched are the config's."""
     rows, claims, views = [], [], []
     for base in BASES:
-        rates = _rates_of(base, RESULTS / RATES_FILE)
+        rates = rates_of(base)
         fields = {"seeds": (0, 1, 2)}
         of_base = [base.row("dense", 0, rates["dense"], **fields)]
         for size in base.widths:
@@ -109,8 +108,9 @@ def experiment(scale: str) -> Experiment:
     )
 
 
-def _rates_of(base: Base, path: pathlib.Path) -> dict[str, float]:
+def rates_of(base: Base) -> dict[str, float]:
     """The learning rate of each kind."""
+    path = RESULTS / RATES_FILE
     # Until they are searched, what dense models are trained with.
     own = dict.fromkeys(KINDS, base.rates[1])
     return own | (searched_rates(path, base.title) if path.exists() else {})

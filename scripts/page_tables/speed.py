@@ -108,12 +108,13 @@ def on_a_tpu() -> str:
 
 
 # What Google Cloud calls slices of 16 chips, and the software of their machines, by topology.
-_SLICES = {
-    "v3:4x4": ("v3-32", "tpu-ubuntu2204-base"),
-    "v4:2x2x4": ("v4-32", "tpu-ubuntu2204-base"),
-    "v5e:4x4": ("v5litepod-16", "v2-alpha-tpuv5-lite"),
-    "v5p:2x2x4": ("v5p-32", "v2-alpha-tpuv5"),
-    "v6e:4x4": ("v6e-16", "v2-alpha-tpuv6e"),
+_ACCELERATORS = {tpu_compile.TOPOLOGY: "v3-32", **tpu_compile.ACCELERATORS}
+_RUNTIMES = {
+    "v3:4x4": "tpu-ubuntu2204-base",
+    "v4:2x2x4": "tpu-ubuntu2204-base",
+    "v5e:4x4": "v2-alpha-tpuv5-lite",
+    "v5p:2x2x4": "v2-alpha-tpuv5",
+    "v6e:4x4": "v2-alpha-tpuv6e",
 }
 
 
@@ -122,7 +123,7 @@ def slices() -> str:
     path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
     compiled = json.loads(path.read_text())["rows"]
     rows = []
-    for topology, (accelerator, runtime) in _SLICES.items():
+    for topology, accelerator in _ACCELERATORS.items():
         found = [compiled.get(f"{config} {topology}") for config in tpu_compile.NEWER.values()]
         known = [row for row in found if row]
         cells = [
@@ -131,7 +132,7 @@ def slices() -> str:
         ]
         if known:
             limit = f"{known[0]['limit_bytes'] / 2**30:.1f}"
-            rows.append([topology, f"`{accelerator}`, `{runtime}`", limit, *cells])
+            rows.append([topology, f"`{accelerator}`, `{_RUNTIMES[topology]}`", limit, *cells])
     text = (
         "GiB of a device that a step takes at the recipe's batch, for the images of a device, by "
         "the TPU compiler (the code counted as 0.5 where it was not written); a v3 slice of 16 "

@@ -63,8 +63,8 @@ class DataConfig:
     Attributes:
         name: of the dataset: any that classifies images of tensorflow-datasets' catalogue, or
             'folder:/path', a folder of images with one subfolder for each class; of task
-            'next_token', 'python_sources', any of the catalogue with texts, or 'tokens:/path',
-            a folder of tokens.
+            'next_token', 'python_sources', 'python_help', any of the catalogue with texts, or
+            'tokens:/path', a folder of tokens.
         data_dir: where tensorflow-datasets keeps it; None for that library's default.
         train_split, eval_split: in tensorflow-datasets' notation, such as 'train[:90%]'; of
             imagenet2012 also 'minival', 10,000 training images to choose settings by, and

@@ -14,7 +14,7 @@ from smh_jax.data.characters import ASCII
 _TEST_SHARE = 10
 # Tests and packages of others, and what only some installations have.
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class PythonSources(tfds.core.GeneratorBasedBuilder):
@@ -25,7 +25,7 @@ class PythonSources(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012
-        tfds.core.BuilderConfig(name=_PYTHON, description=f"Of Python {_PYTHON}.")
+        tfds.core.BuilderConfig(name=PYTHON, description=f"Of Python {PYTHON}.")
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -40,7 +40,7 @@ class PythonSources(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         texts = dict(_texts(pathlib.Path(sysconfig.get_path("stdlib"))))
-        test = {name for name in texts if _number(name) % _TEST_SHARE == 0}
+        test = set(filter(is_of_test, texts))
         return {
             "train": self._generate_examples({n: t for n, t in texts.items() if n not in test}),
             "test": self._generate_examples({n: t for n, t in texts.items() if n in test}),
@@ -66,6 +66,6 @@ def _texts(root: pathlib.Path) -> Iterator[tuple[str, str]]:
             yield name.as_posix(), text
 
 
-def _number(name: str) -> int:
-    """Looks random, and is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+def is_of_test(name: str) -> bool:
+    """Whether a text is of the test split; looks random, and is the same on every machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % _TEST_SHARE == 0

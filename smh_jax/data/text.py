@@ -22,12 +22,13 @@ from smh_jax.config.buckets import check_reachable
 from smh_jax.config.names import check_known
 from smh_jax.data import (
     order,
+    python_help,  # noqa: F401  (registers the builder)
     python_sources,  # noqa: F401  (registers the builder)
 )
 from smh_jax.data.characters import ASCII, encode
 
 PREFIX = "tokens:"
-_KNOWN = ("python_sources",)
+_KNOWN = ("python_sources", "python_help")
 _SPLITS = ("train", "test")
 _DTYPES = ("uint8", "uint16", "uint32")
 # Between the texts of two examples.
