@@ -36,6 +36,7 @@ def write(
     num_tokens: int,
     test_every: int,
     folder: epath.Path,
+    encoding: str | None = None,
 ) -> dict[str, int]:
     """Writes a folder of tokens; how many each split has.
 
@@ -46,6 +47,7 @@ def write(
         num_tokens: below which all of them are.
         test_every: of so many texts the last one is for the test split.
         folder: which must not be there yet.
+        encoding: tiktoken's name of what encodes.
 
     Raises:
         ValueError: if the folder is there, or a split would have no text.
@@ -68,7 +70,7 @@ def write(
     if not all(counts.values()):
         raise ValueError(f"{number} texts are too few for --test_every={test_every}")
     # Last: a folder that was not finished is none.
-    content = {"num_tokens": num_tokens, "dtype": np.dtype(dtype).name}
+    content = {"num_tokens": num_tokens, "dtype": np.dtype(dtype).name, "encoding": encoding}
     (folder / "vocabulary.json").write_text(json.dumps(content))
     return counts
 
@@ -107,6 +109,7 @@ def main(_: list[str]) -> None:
         num_tokens=encoding.n_vocab,
         test_every=TEST_EVERY.value,
         folder=folder,
+        encoding=encoding.name,
     )
     logging.info("%s: %s tokens", OUTPUT.value, counts)
 

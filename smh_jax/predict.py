@@ -10,7 +10,9 @@ from absl import flags
 from smh_jax import cli
 
 TOP = flags.DEFINE_integer("top", 3, "Number of classes to show for each image.", lower_bound=1)
-LENGTH = flags.DEFINE_integer("length", 200, "Characters that follow a prompt.", lower_bound=1)
+LENGTH = flags.DEFINE_integer(
+    "length", 200, "Tokens, such as characters, that follow a prompt.", lower_bound=1
+)
 TEMPERATURE = flags.DEFINE_float(
     "temperature", 0.8, "Of their draws; 0 takes the likeliest.", lower_bound=0.0
 )

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import math
+import sys
 import types
 from pydoc_data.topics import topics
 
@@ -357,13 +359,14 @@ def token_folder(tmp_path_factory):
         num_tokens=len(words) + 1,
         test_every=8,
         folder=epath.Path(folder),
+        encoding="words",
     )
     assert counts == {"train": 35 * (len(words) + 1), "test": 5 * (len(words) + 1)}
     return folder
 
 
 @pytest.mark.slow
-def test_a_folder_of_tokens_trains(token_folder, tmp_path):
+def test_a_folder_of_tokens_trains(token_folder, tmp_path, monkeypatch):
     name = f"tokens:{token_folder}"
     info = data.text.describe(name, None, LENGTH)
     train, half = (data.text.load(info, split, None) for split in ("train", "train[50%:]"))
@@ -378,8 +381,37 @@ def test_a_folder_of_tokens_trains(token_folder, tmp_path):
     assert "bits per token" in said
     artifact = from_run.read_artifact(tmp_path / "run")
     options = {"length": 1, "temperature": 0.0, "seed": 0}
+    unknown = dataclasses.replace(artifact.preprocessing, encoding=None)
     with pytest.raises(ValueError, match="does not say which texts its tokens are"):
-        list(artifact.task.predict(artifact, ["def"], options))
+        list(
+            artifact.task.predict(
+                dataclasses.replace(artifact, preprocessing=unknown), ["def"], options
+            )
+        )
+    # With words for what tiktoken would download.
+    smh_jax.save(tmp_path / "words.smh", artifact)
+    loaded = smh_jax.load(tmp_path / "words.smh")
+    assert loaded.preprocessing.encoding == "words"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tokens are words's, of tiktoken: pip install tiktoken"):
+        list(loaded.task.predict(loaded, ["def"], options))
+    coder = types.SimpleNamespace(
+        encode_ordinary=lambda text: [words.index(word) for word in text.split()],
+        decode=lambda tokens: "".join(f" {[*words, 'END'][token]}" for token in tokens),
+    )
+    known = {"words": coder}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(
+        sys.modules, "tiktoken", types.SimpleNamespace(get_encoding=known.__getitem__)
+    )
+    prompt = " ".join(words[:3])
+    (text,) = loaded.task.predict(loaded, [prompt], options | {"length": 5})
+    assert text.startswith(prompt)
+    assert len(text.split()) == 3 + 5
+    padded = np.zeros((1, LENGTH), np.int32)
+    padded[0, :3] = [0, 1, 2]
+    likeliest = int(np.argmax(loaded.logits(padded)[0, 2]))
+    assert text.split()[3] == [*words, "END"][likeliest]
 
 
 def test_folders_of_tokens_that_are_none(token_folder, tmp_path):

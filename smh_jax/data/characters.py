@@ -35,7 +35,7 @@ def encode(text: str, characters: Sequence[str], about: str = "the text") -> np.
     return numbers.astype(np.int32)
 
 
-def decode(tokens: np.ndarray, characters: Sequence[str]) -> str:
+def decode(tokens: Sequence[int] | np.ndarray, characters: Sequence[str]) -> str:
     """The text of numbers of characters."""
     return "".join(characters[int(token)] for token in tokens)
 
@@ -47,10 +47,13 @@ class TokenInput:
     Attributes:
         length: tokens in an input; shorter texts are padded behind.
         num_tokens: how many different ones there are.
+        encoding: tiktoken's name of what makes them of texts; None of characters, which are the
+            model's classes, and where it is not known.
     """
 
     length: int
     num_tokens: int
+    encoding: str | None = None
 
     task: ClassVar[str] = "next_token"
     input_name: ClassVar[str] = "tokens"
@@ -61,6 +64,8 @@ class TokenInput:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{field}={value!r} must be a whole number of at least 1")
+        if not isinstance(self.encoding, str | None):
+            raise ValueError(f"encoding={self.encoding!r} must be a name or None")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +75,7 @@ class TokenInput:
     @property
     def about(self) -> Mapping[str, Any]:
         """What the shape of an input does not say."""
-        return {"num_tokens": self.num_tokens}
+        return {"num_tokens": self.num_tokens, "encoding": self.encoding}
 
     def normalize(self, tokens: np.ndarray) -> np.ndarray:
         """int32 [batch, length] of whole numbers of the same shape.

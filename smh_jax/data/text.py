@@ -3,7 +3,7 @@
 Texts of tensorflow-datasets' catalogue are characters in memory. 'tokens:/path' is a folder of
 tokens that have been made before (`scripts/prepare_text.py`), which stay in their files:
 
-    /path/vocabulary.json   {"num_tokens": 50257, "dtype": "uint16"}
+    /path/vocabulary.json   {"num_tokens": 50257, "dtype": "uint16", "encoding": "gpt2"}
     /path/train.bin  /path/test.bin
 """
 
@@ -46,12 +46,14 @@ class TextInfo:
         class_names: the characters, in order of their numbers; () for other tokens.
         num_classes: how many different tokens there are.
         context_length: tokens that a model sees at once.
+        encoding: tiktoken's name of what made other tokens, if the folder says it.
     """
 
     name: str
     class_names: tuple[str, ...]
     num_classes: int
     context_length: int
+    encoding: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,9 @@ def describe(name: str, data_dir: str | None, context_length: int) -> TextInfo:
         ValueError: for an unknown name, or a dataset without texts.
     """
     if name.startswith(PREFIX):
-        return TextInfo(name, (), _vocabulary(name)["num_tokens"], context_length)
+        vocabulary = _vocabulary(name)
+        encoding = vocabulary.get("encoding")
+        return TextInfo(name, (), vocabulary["num_tokens"], context_length, encoding)
     _builder(name, data_dir)
     return TextInfo(name, ASCII, len(ASCII), context_length)
 

@@ -1,7 +1,8 @@
 """Prediction of the next token of texts."""
 
+import importlib.util
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -73,7 +74,7 @@ class NextToken(Task):
         return f"{bits:.3f} bits per {token} of {result['test_examples']:,}"
 
     def preprocessing(self, dataset: "data.text.TextInfo") -> TokenInput:
-        return TokenInput(dataset.context_length, dataset.num_classes)
+        return TokenInput(dataset.context_length, dataset.num_classes, dataset.encoding)
 
     def read_preprocessing(self, fields: Mapping[str, Any]) -> TokenInput:
         return TokenInput(**fields)
@@ -81,22 +82,36 @@ class NextToken(Task):
     def predict(
         self, artifact: Any, arguments: Sequence[str], options: Mapping[str, Any]
     ) -> Iterator[str]:
-        """The prompts, each continued by `length` characters that are drawn one by one.
+        """The prompts, each continued by `length` tokens that are drawn one by one.
 
         A `temperature` of 0 always takes the likeliest; the `seed` decides every draw.
         """
-        characters = artifact.class_names
-        if not characters:
-            raise ValueError("the model does not say which texts its tokens are: use predict")
-        prompts = [encode(text, characters, f"the prompt {text!r}") for text in arguments]
+        to_tokens, to_text = _coding(artifact)
+        prompts = [to_tokens(text) for text in arguments]
         for text, prompt in zip(arguments, prompts, strict=True):
-            if not len(prompt):
+            if not prompt:
                 raise ValueError("a prompt must have at least one character")
             random = np.random.default_rng(options["seed"])
-            tokens = _continued(
-                artifact, prompt.tolist(), options["length"], options["temperature"], random
-            )
-            yield text + decode(tokens[len(prompt) :], characters)
+            tokens = _continued(artifact, prompt, options["length"], options["temperature"], random)
+            yield text + to_text(tokens[len(prompt) :])
+
+
+def _coding(artifact: Any) -> tuple[Callable[[str], list[int]], Callable[[list[int]], str]]:
+    """What makes tokens of texts for a model, and texts of its tokens."""
+    characters, encoding = artifact.class_names, artifact.preprocessing.encoding
+    if characters:
+        return (
+            lambda text: encode(text, characters, f"the prompt {text!r}").tolist(),
+            lambda tokens: decode(tokens, characters),
+        )
+    if encoding is None:
+        raise ValueError("the model does not say which texts its tokens are: use predict")
+    if importlib.util.find_spec("tiktoken") is None:
+        raise ValueError(f"the model's tokens are {encoding}'s, of tiktoken: pip install tiktoken")
+    import tiktoken
+
+    coder = tiktoken.get_encoding(encoding)
+    return coder.encode_ordinary, coder.decode
 
 
 def _continued(
