@@ -1,10 +1,10 @@
 """Every recipe's step in the eyes of the TPU compiler: python -m benchmarks.tpu_compile
 
 Compiles, for a v3 slice of 32 cores (4x4), the steps of the paper's Tables 1 and 3, of the other
-families, of the largest batches that fit, of some for newer slices, and of models of which cores
-share a replica; nothing is run. Hours on two CPU cores, in order of importance; it can be stopped
-at any time and resumes from what benchmarks/results/tpu_compile.json holds. Writes that and
-tpu_compile.md alongside it; --report writes the report alone.
+families, of the largest batches that fit, of some for newer slices, of models of which cores share
+a replica, and of transformers; nothing is run. Hours on two CPU cores, in order of importance; it
+can be stopped at any time and resumes from what benchmarks/results/tpu_compile.json holds. Writes
+that and tpu_compile.md alongside it; --report writes the report alone.
 """
 
 import itertools
@@ -21,11 +21,11 @@ from experiments.tables import table1 as table1_rows
 from experiments.tables import table3
 from smh_jax import cli, tpu_compiler
 from smh_jax.config.config_files import read_config
-from smh_jax.config.files import write_text
+from smh_jax.config.files import write_json, write_text
 from smh_jax.config.names import check_known
 from smh_jax.tpu_compiler.results import number
 
-SECTIONS = ("table1", "table3", "families", "newer", "largest", "spread")
+SECTIONS = ("table1", "table3", "families", "newer", "largest", "spread", "transformers")
 # Other commands have flags of these names; tests import several into one process.
 ONLY = flags.DEFINE_list(
     "only", list(SECTIONS), f"Parts to compile: {', '.join(SECTIONS)}.", allow_override=True
@@ -127,6 +127,7 @@ LARGEST = {
     for variant, size, batch in (
         ("b0", 5_000_000, 1392), ("b1", 5_000_000, 792), ("b2", 7_900_000, 424),
         ("b3", 9_300_000, 168), ("b4", 9_300_000, 80), ("b5", 9_300_000, 40), ("b6", 9_300_000, 24),
+        ("b7", 6_600_000, 10),
     )
 }  # fmt: skip
 
@@ -183,6 +184,33 @@ SPREAD = {
 }
 
 
+# GPT-2's vocabulary, which a step of its recipe has to know; written for the compiler alone.
+_VOCABULARY = pathlib.Path("build/gpt2_tokens/vocabulary.json")
+_GPT2 = f"--config.data.name=tokens:{_VOCABULARY.parent}"
+# At the recipes' batches.
+TRANSFORMERS = {
+    (label, topology): config
+    for topologies, configs in (
+        (
+            (TOPOLOGY,),
+            {
+                "ViT-B/16, dense": "configs/imagenet_vit.py:variant=b,method=dense",
+                "ViT-B/16, SMH at 10%": "configs/imagenet_vit.py:variant=b,target_size=8656765",
+            },
+        ),
+        (
+            (TOPOLOGY, "v5e:4x4"),
+            {
+                "GPT-2, dense": f"configs/openwebtext_gpt2.py:method=dense {_GPT2}",
+                "GPT-2, SMH at 10%": f"configs/openwebtext_gpt2.py:target_size=12443980 {_GPT2}",
+            },
+        ),
+    )
+    for topology in topologies
+    for label, config in configs.items()
+}
+
+
 def compile_all(sections: list[str], compile_step: Compile) -> None:
     """Compiles what the chosen sections ask for, the most important first."""
     if "table1" in sections:
@@ -210,6 +238,13 @@ def compile_all(sections: list[str], compile_step: Compile) -> None:
     if "spread" in sections:
         for (_, topology), config in SPREAD.items():
             compile_step(config, topology, True)
+    if "transformers" in sections:
+        _VOCABULARY.parent.mkdir(parents=True, exist_ok=True)
+        write_json(_VOCABULARY, {"num_tokens": 50_257, "dtype": "uint16"})
+        for memory_only, ((_, topology), config) in itertools.product(
+            (True, False), TRANSFORMERS.items()
+        ):
+            compile_step(config, topology, memory_only)
 
 
 def report(rows: Rows) -> str:
@@ -221,6 +256,10 @@ def report(rows: Rows) -> str:
     } | {
         f"{variant.upper()}, SMH on {topology}": f"{config} {topology}"
         for (variant, topology), config in PRESETS.items()
+    }
+    transformers = {
+        f"{label}, {topology}": config if topology == TOPOLOGY else f"{config} {topology}"
+        for (label, topology), config in TRANSFORMERS.items()
     }
     versions = sorted({f"libtpu {row.libtpu}" for row in rows.values()})
     parts = [
@@ -248,6 +287,8 @@ def report(rows: Rows) -> str:
         "part of the pools and of the optimizer's state, and makes its part of each layer's "
         "weights just before they are used. On v5p a core is a chip. All-reduced is what is summed "
         "over all cores or groups of them.\n\n" + _spread_report(rows),
+        "## Transformers\n\nSlices of v5e have 16 devices, with twice the examples each.\n\n"
+        + _table(rows, transformers),
     ]
     return "\n\n".join(parts) + "\n"
 

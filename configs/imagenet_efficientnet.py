@@ -34,9 +34,9 @@ from smh_jax.config.names import check_known
 
 _BATCH_SIZE = 2048
 # How many images a core of v3 takes at once, by the TPU compiler (benchmarks/results/
-# tpu_compile.md); more of B7 were not tried.
+# tpu_compile.md).
 _IMAGES_ON_V3 = {
-    "b0": 1392, "b1": 792, "b2": 424, "b3": 168, "b4": 80, "b5": 40, "b6": 24, "b7": 8
+    "b0": 1392, "b1": 792, "b2": 424, "b3": 168, "b4": 80, "b5": 40, "b6": 24, "b7": 10
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from experiments.executors.process import INTERRUPTED, Outcome, outcome
 from experiments.experiment import Claim, Experiment, View
 from experiments.job import CorruptResultError, Job, jobs, root, split
 from experiments.row import Row, TpuSlice
-from experiments.tables import small_scale, transformers
+from experiments.tables import adapters, small_scale, transformers
 from experiments.tables.small_scale import REDUCED, STANDARD
 from smh_jax import config as configs
 from smh_jax import data, methods, models
@@ -951,15 +951,7 @@ def test_transformers_have_equal_sizes_and_rates_of_their_own_search(tmp_path, m
     counts = set()
     for row in searched.rows:
         config = row.read_config(0)
-        task = tasks.of_name(config.task)
-        info = task.describe(config.data)
-        options = {"num_classes": info.num_classes, **config.model.options}
-        manifest = Manifest.from_model(
-            models.create(config.model.name, **options),
-            task.example(info),
-            example_kwargs={"train": False},
-            measure=False,
-        )
+        manifest = _weights(config)
         counts.add((row.series, config.method.target_size, manifest.num_weights))
     assert counts == {
         (kind, None if dense else size, size if kind == "width_multiplier" else whole)
@@ -968,6 +960,76 @@ def test_transformers_have_equal_sizes_and_rates_of_their_own_search(tmp_path, m
         for kind in transformers.KINDS
         for dense in [kind in ("dense", "width_multiplier")]
     }
+
+
+def _weights(config):
+    """The manifest of a run's model."""
+    task = tasks.of_name(config.task)
+    info = task.describe(config.data)
+    options = {"num_classes": info.num_classes, **config.model.options}
+    return Manifest.from_model(
+        models.create(config.model.name, **options),
+        task.example(info),
+        example_kwargs={"train": False},
+        measure=False,
+    )
+
+
+def test_adapters_start_from_a_dense_model_and_have_equal_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapters, "RESULTS", tmp_path)
+    experiment = catalogue.load("adapters", "reduced")
+    by_name = {row.name: row for row in experiment.rows}
+    bases = {case.base.name for case in adapters.CASES}
+    sizes = collections.Counter()
+    for row in experiment.rows:
+        if row.name in bases:
+            continue
+        config = row.read_config(1, "runs")
+        is_adapter = config.method.name != "dense"
+        start = config.frozen_from if is_adapter else config.init_from
+        (needed,) = row.needs
+        assert start == f"runs/{needed}/seed1"
+        base = by_name[needed].read_config(1, "runs")
+        assert needed in bases
+        assert base.method.name == "dense"
+        assert config.model == base.model
+        changed = configs.differences(config, base)
+        assert {"data.transform", "data.name"} & set(changed)
+        if is_adapter:
+            assert config.optimizer.scale_rate == 1.0
+            method = methods.create(
+                config.method.name, _weights(config), target_size=config.method.target_size
+            )
+            sizes[row.group, config.method.target_size, row.series] += method.num_variables
+    of_size = {}
+    for (group, size, series), count in sizes.items():
+        of_size.setdefault((group, size), {})[series] = count
+        # The scales count, too.
+        assert 0.9 * size < count <= size, (group, size, series)
+    assert len(of_size) == 6
+    assert all(len(methods_of) == 2 for methods_of in of_size.values())
+
+
+def test_rates_of_adapters_are_those_of_their_own_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapters, "RESULTS", tmp_path)
+    search = catalogue.load("adapter_rates", "reduced")
+    for job in jobs(search, tmp_path, (0,)):
+        if not job.row.name.startswith("rates-"):
+            continue
+        assert job.config.data.eval_split != "test"
+        rate = job.config.optimizer.learning_rate
+        finish(job, test_accuracy=0.9 if rate in (0.1, 0.012) else 0.5)
+    records.write(search, records.collect(search, tmp_path), tmp_path / adapters.RATES_FILE)
+    searched = catalogue.load("adapters", "reduced")
+    rates = {
+        row.overrides[records.RATE] for row in searched.rows if row.name.startswith("adapters-")
+    }
+    assert rates == {0.1, 0.012}
+    # Until then, those in the middle.
+    monkeypatch.setattr(adapters, "RESULTS", tmp_path / "none")
+    middle = catalogue.load("adapters", "reduced")
+    rates = {row.overrides[records.RATE] for row in middle.rows if row.name.startswith("adapters-")}
+    assert rates == {0.2, 0.024, 0.006}
 
 
 def test_bits_per_character_have_a_column_where_there_are_any(tmp_path):

@@ -20,6 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
         speed.feathermap,
         speed.input_speed,
         speed.on_a_tpu,
+        speed.presets,
         speed.slices,
         speed.speed,
         speed.transformers,

@@ -6,7 +6,7 @@ from experiments.experiment import Claim
 from experiments.records import RATE, Record
 from experiments.tables import elastic, shared
 from experiments.tables.kinds import label
-from experiments.tables.small_scale import REDUCED, best_rate
+from experiments.tables.small_scale import DENSE_SIZES, REDUCED, best_rate
 from scripts.page_tables.committed import SETTING, accuracy, of, reported
 
 
@@ -77,22 +77,30 @@ def routes() -> str:
 
 def elastic_sizes() -> str:
     """Each size of elastic runs, and models of one size."""
-    of_series: dict[str, list[Record]] = {}
+    of_depth: dict[str, dict[str, list[Record]]] = {}
     for record in reported("elastic"):
         # A row of the run itself stands before those of its sizes.
         is_run = "elastic.sizes" in record.row.overrides and not record.row.elastic_size
-        if record.row.group == "ResNet-8" and not is_run:
-            of_series.setdefault(record.row.series, []).append(record)
-    rows = [
-        [f"{series}, epochs: {records[0].runs[0]['epochs']:g}", *map(accuracy, records)]
-        for series, records in of_series.items()
+        if record.runs and not is_run:
+            series = of_depth.setdefault(record.row.group, {})
+            series.setdefault(record.row.series, []).append(record)
+    parts = [
+        "Fashion-MNIST at 14 x 14 pixels; test accuracy in percent, mean ± standard deviation of "
+        "three seeds (scale `reduced`)."
     ]
-    text = (
-        "ResNet-8 on Fashion-MNIST at 14 x 14 pixels, shares of its 75,002 weights; test accuracy "
-        "in percent, mean ± standard deviation of three seeds (scale `reduced`)."
-    )
-    shares = [100 * share for share in elastic.SHARES]
-    return f"{text}\n\n" + markdown.table(["", *(f"{share:.3g}%" for share in shares)], rows)
+    headings = ["", *(f"{100 * share:.3g}%" for share in elastic.SHARES)]
+    for depth in elastic.DEPTHS:
+        rows = [
+            [f"{series}, epochs: {records[0].runs[0]['epochs']:g}", *map(accuracy, records)]
+            for series, records in of_depth.get(f"ResNet-{depth}", {}).items()
+        ]
+        if rows:
+            weights = f"{DENSE_SIZES[depth]:,}"
+            parts += [
+                f"ResNet-{depth}, shares of its {weights} weights:",
+                markdown.table(headings, rows),
+            ]
+    return "\n\n".join(parts)
 
 
 def tasks_in_pools() -> str:

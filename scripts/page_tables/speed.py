@@ -85,8 +85,7 @@ _METHODS_OF_PEERS = {
 
 def on_a_tpu() -> str:
     """What generating weights adds to a step, by the TPU compiler."""
-    path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
-    compiled = json.loads(path.read_text())["rows"]
+    compiled = _compiled()
     rows: list[list[str]] = []
     for name, config in tpu_compile.FAMILIES.items():
         row = compiled.get(f"{config} {tpu_compile.TOPOLOGY}")
@@ -118,11 +117,35 @@ _RUNTIMES = {
 }
 
 
+def _compiled() -> dict[str, Any]:
+    """What the TPU compiler said, by config and topology."""
+    path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
+    return json.loads(path.read_text())["rows"]
+
+
+def presets() -> str:
+    """In how many parts a device of each slice takes its images of a large EfficientNet."""
+    compiled = _compiled()
+    variants = list(dict.fromkeys(variant for variant, _ in tpu_compile.PRESETS))
+    rows = []
+    for topology, accelerator in tpu_compile.ACCELERATORS.items():
+        found = [
+            compiled[f"{tpu_compile.PRESETS[variant, topology]} {topology}"] for variant in variants
+        ]
+        limit = f"{found[0]['limit_bytes'] / 2**30:.1f}"
+        cells = [f"{row['parts']}: {row['memory_bytes'] / 2**30:.1f}" for row in found]
+        rows.append([f"`{accelerator}`", limit, *cells])
+    text = (
+        "Parts in which a device takes its 128 images, and the GiB that this needs, by the TPU "
+        "compiler."
+    )
+    headings = ["accelerator", "GiB there are", *(variant.upper() for variant in variants)]
+    return f"{text}\n\n" + markdown.table(headings, rows, text=(0,))
+
+
 def slices() -> str:
     """What the recipes take of each generation's memory, by the TPU compiler."""
-    path = ROOT / "benchmarks" / "results" / "tpu_compile.json"
-    compiled = json.loads(path.read_text())["rows"]
-    rows = []
+    compiled, rows = _compiled(), []
     for topology, accelerator in _ACCELERATORS.items():
         found = [compiled.get(f"{config} {topology}") for config in tpu_compile.NEWER.values()]
         known = [row for row in found if row]
