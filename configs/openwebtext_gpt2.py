@@ -58,7 +58,8 @@ def get_config(text: str = "") -> ConfigDict:
                 weight_decay_on="weights",
                 weight_decay_exclude="bias$|scale$",
                 clip_norm=1.0,
-                # Two windows at once on each of 32 cores; not asked of the TPU compiler yet.
+                # Two windows at once on each of 32 cores, which take 3.4 of 15.5 GiB by the TPU
+                # compiler (benchmarks/results/tpu_compile.md).
                 accumulate_steps=8,
             ),
             epochs=args.epochs,

@@ -24,5 +24,6 @@ TABLES: dict[str, Callable[[], str]] = {
         speed.slices,
         speed.speed,
         speed.transformers,
+        speed.transformers_on_a_tpu,
     )
 }

@@ -193,6 +193,31 @@ def input_speed() -> str:
     return f"{text}\n\n" + markdown.table(headings, rows)
 
 
+def transformers_on_a_tpu() -> str:
+    """Steps of transformers, dense and generated, by the TPU compiler."""
+    compiled, rows, of_dense = _compiled(), [], {}
+    for (label, topology), config in tpu_compile.TRANSFORMERS.items():
+        row, (model, kind) = compiled[f"{config} {topology}"], label.split(", ")
+        # Dense rows come first.
+        ratio = row["cycles"] / of_dense.setdefault((model, topology), row["cycles"])
+        rows.append(
+            [
+                *(model, topology, kind, f"{row['batch_per_core']} in {row['parts']}"),
+                f"{row['memory_bytes'] / 2**30:.1f}",
+                f"{row['all_reduced_bytes'] / 1e6:,.0f}",
+                f"{row['cycles'] / 1e6:,.1f}",
+                "" if kind == "dense" else f"{ratio:.3f}",
+            ]
+        )
+    text = (
+        "A step at the recipe's batch by the TPU compiler: the examples of a device and in how "
+        "many parts it takes them, GiB of its memory, what it sums with the others, and the "
+        "estimated cycles."
+    )
+    headings = ["", "slice", "", "examples", "GiB", "all-reduced MB", "Mcycles", "x dense"]
+    return f"{text}\n\n" + markdown.table(headings, rows, text=(0, 1, 2, 3))
+
+
 def transformers() -> str:
     """What a Vision Transformer costs with generated weights."""
     steps = {
