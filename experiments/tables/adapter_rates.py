@@ -9,7 +9,11 @@ from experiments.experiment import Experiment, View
 from experiments.tables.adapters import CASES, KINDS, SEARCHED
 
 # Where the best was at the edge of the rates, the search was extended.
-FURTHER: dict[tuple[str, str], tuple[float, ...]] = {}
+FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
+    ("rotated", "smh"): (1.6, 3.2),
+    ("rotated", "low_rank"): (1.6, 3.2),
+    ("rotated", "dense"): (1.6,),
+}
 
 
 def experiment(scale: str) -> Experiment:
