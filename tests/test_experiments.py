@@ -542,6 +542,24 @@ def test_the_best_rate_is_chosen_unless_it_is_at_the_edge():
     assert set(REDUCED.rates()) == kinds == set(STANDARD.rates())
 
 
+def test_a_search_that_is_not_complete_decides_nothing(tmp_path):
+    rates = {"smh": (0.1, 0.2, 0.4), "hash_1": (0.1, 0.2, 0.4)}
+    rows = [
+        {
+            "series": series,
+            "group": "ResNet-8",
+            "settings": {"optimizer.learning_rate": rate},
+            # The last of smh's is missing.
+            "runs": [{"test_accuracy": 0.5 + rate % 0.3}] * ((series, rate) != ("smh", 0.4)),
+        }
+        for series, tried in rates.items()
+        for rate in tried
+    ]
+    path = tmp_path / "rates.json"
+    path.write_text(json.dumps({"rows": rows}))
+    assert small_scale.searched_rates(path) == {"hash_1": 0.2}
+
+
 class TestReport:
     @pytest.fixture
     def experiment(self) -> Experiment:

@@ -119,13 +119,25 @@ SMALL_SCALES = {scale.name: scale for scale in (REDUCED, STANDARD)}
 
 @functools.cache
 def searched_rates(path: pathlib.Path, group: str = "") -> dict[str, float]:
-    """The best learning rate of each series in committed results, of all rows or of a group's."""
+    """The best learning rate of each series in committed results, of all rows or of a group's.
+
+    Series whose search is not complete have none.
+    """
     tried: dict[str, dict[float, float]] = {}
+    unfinished = set()
     for result in json.loads(path.read_text())["rows"]:
-        if result["runs"] and group in ("", result["group"]):
-            rate, run = result["settings"]["optimizer.learning_rate"], result["runs"][0]
-            tried.setdefault(result["series"], {})[rate] = run["test_accuracy"]
-    return {kind: best_rate(kind, accuracies) for kind, accuracies in tried.items()}
+        if group not in ("", result["group"]):
+            continue
+        if not result["runs"]:
+            unfinished.add(result["series"])
+            continue
+        rate, run = result["settings"]["optimizer.learning_rate"], result["runs"][0]
+        tried.setdefault(result["series"], {})[rate] = run["test_accuracy"]
+    return {
+        kind: best_rate(kind, accuracies)
+        for kind, accuracies in tried.items()
+        if kind not in unfinished
+    }
 
 
 def best_rate(kind: str, accuracies: Mapping[float, float]) -> float:

@@ -7,7 +7,10 @@ from experiments.experiment import Experiment, View
 from experiments.tables.transformers import BASES, KINDS
 
 # Where the best was at the edge of the rates, the search was extended.
-FURTHER: dict[tuple[str, str], tuple[float, ...]] = {("vit", "smh"): (3.2e-2, 6.4e-2)}
+FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
+    ("vit", "smh"): (3.2e-2, 6.4e-2),
+    ("vit", "width_multiplier"): (3.2e-2, 6.4e-2),
+}
 
 
 def experiment(scale: str) -> Experiment:
