@@ -81,7 +81,7 @@ def elastic_sizes() -> str:
     for record in reported("elastic"):
         # A row of the run itself stands before those of its sizes.
         is_run = "elastic.sizes" in record.row.overrides and not record.row.elastic_size
-        if record.runs and not is_run:
+        if not is_run:
             series = of_depth.setdefault(record.row.group, {})
             series.setdefault(record.row.series, []).append(record)
     parts = [
@@ -92,14 +92,10 @@ def elastic_sizes() -> str:
     for depth in elastic.DEPTHS:
         rows = [
             [f"{series}, epochs: {records[0].runs[0]['epochs']:g}", *map(accuracy, records)]
-            for series, records in of_depth.get(f"ResNet-{depth}", {}).items()
+            for series, records in of_depth[f"ResNet-{depth}"].items()
         ]
-        if rows:
-            weights = f"{DENSE_SIZES[depth]:,}"
-            parts += [
-                f"ResNet-{depth}, shares of its {weights} weights:",
-                markdown.table(headings, rows),
-            ]
+        title = f"ResNet-{depth}, shares of its {DENSE_SIZES[depth]:,} weights:"
+        parts += [title, markdown.table(headings, rows)]
     return "\n\n".join(parts)
 
 
