@@ -11,7 +11,7 @@ SCALES = ("reduced", "standard", "paper")
 _PAPER = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "figure7")
 _OURS = {
     "reduced": (
-        *("tuning", "shipping", "conversion", "frontier", "elastic", "shared"),
+        *("tuning", "rate_transfer", "shipping", "conversion", "frontier", "elastic", "shared"),
         *("transformer_rates", "transformers", "adapter_rates", "adapters"),
     ),
     "standard": ("tuning",),
