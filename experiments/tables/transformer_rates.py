@@ -15,6 +15,7 @@ from experiments.tables.transformers import BASES, KINDS, Base
 FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
     ("vit", "smh"): (3.2e-2, 6.4e-2),
     ("vit", "width_multiplier"): (3.2e-2, 6.4e-2),
+    ("gpt2", "dense"): (1.2e-2,),
 }
 # SMH at the larger size of the Vision Transformer; no other experiment takes a rate from these.
 LARGER = (4e-3, 8e-3, 1.6e-2, 3.2e-2)

@@ -65,7 +65,7 @@ BASES = (
         "GPT-2",
         "configs/text.py:epochs=0.25",
         {45_444: 7 / 64, 123_984: 12 / 64},
-        (1.2e-2, 2.4e-2, 4.8e-2, 9.6e-2),
+        (2.4e-2, 4.8e-2, 9.6e-2, 0.192),
         {"data.train_split": "train[:90%]", "data.eval_split": "train[90%:]"},
     ),
 )
