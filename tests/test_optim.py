@@ -1,5 +1,6 @@
 """Schedules, optimizers and losses against hand-computed values."""
 
+import dataclasses
 import math
 
 import jax
@@ -138,30 +139,62 @@ def test_adamw_decays_the_variables_apart_from_the_gradient():
     assert moved == {"pools": {"u": True, "v": True}, "scales": False, "stored": stored}
 
 
-def test_adamw_decays_the_generated_weights():
-    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
-    method = methods.create("smh", manifest, target_size=400)
+@pytest.mark.parametrize("name", ["smh", "elastic", "low_rank", "multi_hash"])
+def test_adamw_decays_the_generated_weights(name):
+    """Each by the same share, whatever its size and the rates of pools and scales."""
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="all")
+    method = methods.create("smh" if name == "elastic" else name, manifest, target_size=400)
+    if name == "elastic":
+        method = methods.elastic(method, (300,))
     variables = method.init(jax.random.key(0))
-    config = OptimizerConfig(name="adamw", weight_decay=0.3, weight_decay_on="weights")
+    variables["stored"] = jax.tree.map(lambda x: x + 0.5, variables["stored"])
+    variables["scales"] = variables["scales"] + 0.5
+    config = OptimizerConfig(
+        name="adamw",
+        weight_decay=0.3,
+        weight_decay_on="weights",
+        weight_decay_exclude="m_dense/kernel",
+        pool_rate=2.0,
+        scale_rate=0.1,
+    )
     optimizer = optim.create(config, optax.constant_schedule(0.5), method)
     # Adam leaves alone what has no gradient: what moves is decay.
     zero = jax.tree.map(jnp.zeros_like, variables)
     update, _ = optimizer.update(zero, optimizer.init(variables), variables)
-
-    def penalty(variables):
-        params = method.materialize(variables)
-        return losses.half_squared_norm(method, variables, params, "weights")
-
-    expected = jax.tree.map(lambda x: -0.5 * 0.3 * x, jax.grad(penalty)(variables))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), update, expected)
-    assert float(jnp.abs(update["scales"]).max()) > 0
+    decayed = optax.apply_updates(variables, update)
+    sizes = [method.at_size(i) for i in range(2)] if name == "elastic" else [method]
+    for sized in sizes:
+        before, after = (
+            manifest.leaves(sized.materialize(values)) for values in (variables, decayed)
+        )
+        for tensor in manifest.tensors:
+            spared = tensor.layer == "batch_norm" or tensor.name == "m_dense/kernel"
+            expected = before[tensor.name] * (1.0 if spared else 0.85)
+            np.testing.assert_allclose(after[tensor.name], expected, 1e-5, err_msg=tensor.name)
+            assert np.abs(before[tensor.name]).max() > 0.01
     # The loss has no penalty besides.
     params = method.materialize(variables)
     assert float(losses.regularization(variables, params, method, config)) == 0
-    coupled = OptimizerConfig(name="adam", weight_decay=0.3, weight_decay_on="weights")
+    coupled = dataclasses.replace(config, name="adam")
     assert float(losses.regularization(variables, params, method, coupled)) > 0
     with pytest.raises(ValueError, match="needs the method"):
         optim.create(config, optax.constant_schedule(0.5))
+
+
+def test_decoupled_decay_of_weights_needs_scales():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400, scale="fixed")
+    config = OptimizerConfig(name="adamw", weight_decay=0.3, weight_decay_on="weights")
+    with pytest.raises(ValueError, match="scale='fixed'"):
+        optim.create(config, optax.constant_schedule(0.5), method)
+    # A step of decay on variables is the rate's share of each, and of the pools' both.
+    on_variables = dataclasses.replace(config, weight_decay_on="variables", pool_rate=2.0)
+    optimizer = optim.create(on_variables, optax.constant_schedule(0.5), method)
+    variables = method.init(jax.random.key(0))
+    zero = jax.tree.map(jnp.zeros_like, variables)
+    update, _ = optimizer.update(zero, optimizer.init(variables), variables)
+    for pool in "uv":
+        np.testing.assert_allclose(update["pools"][pool], -0.15 * variables["pools"][pool], 1e-6)
 
 
 def _two_steps(optimizer, variables, gradient):

@@ -2,10 +2,11 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
+import numpy as np
 
 from smh_jax.manifest import Params
 from smh_jax.methods.base import Method, Variables
@@ -35,6 +36,9 @@ class Around(Method):
 
     def fit(self, params: Params) -> Variables:
         return self.inner.fit(params)
+
+    def scales_of(self, names: Collection[str]) -> np.ndarray:
+        return self.inner.scales_of(names)
 
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         return self.inner.map_pools(function, variables)

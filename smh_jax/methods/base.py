@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -106,6 +106,10 @@ class Method(abc.ABC):
         """The sum of all squares of the named tensors of what `materialize` gave."""
         leaves = self.manifest.leaves(params)
         return squared_norm([leaves[name] for name in names])
+
+    def scales_of(self, names: Collection[str]) -> np.ndarray:
+        """Which scales are of the named tensors: bool, of the shape of `scales`."""
+        raise ValueError(f"method {self.name} has no scales")
 
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         """The variables with a function of each pool: of each array whose precision matters."""
@@ -311,6 +315,10 @@ class PooledMethod(Method):
         shapes = [tensor.shape for tensor in self.manifest.hashed]
         per_channel = self.scale_per == "channel"
         return tuple(shape[-1] if per_channel and len(shape) >= 2 else 1 for shape in shapes)
+
+    def scales_of(self, names: Collection[str]) -> np.ndarray:
+        named = [tensor.name in names for tensor in self.manifest.hashed]
+        return np.repeat(named, self.scale_sizes)
 
     @property
     def pool_budget(self) -> int:

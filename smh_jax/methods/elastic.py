@@ -6,11 +6,12 @@ smaller model. Of sizes that are trained together they share the pools and the s
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smh_jax.manifest import Params
 from smh_jax.methods.around import Around
@@ -63,6 +64,10 @@ class Elastic(Around):
         if "scales" in variables:
             changed["scales"] = variables["scales"][self.index]
         return changed
+
+    def scales_of(self, names: Collection[str]) -> np.ndarray:
+        """Of every size."""
+        return np.tile(self.inner.scales_of(names), (len(self.sizes), 1))
 
     def cut(self, index: int, variables: Variables) -> tuple[SMH, Variables]:
         """SMH of one size alone, and its variables: its hash pairs, multiplied as in `changed`."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from smh_jax.config import OptimizerConfig
@@ -73,14 +74,12 @@ def create(
         schedule: the learning rate by step.
         method: that makes the weights of the variables; for decoupled weight decay.
     """
+    if config.name == "adamw":
+        adam = _at_rates(optax.scale_by_adam(b2=config.beta2), config)
+        decay = _decoupled_decay(config, method)
+        return optax.chain(adam, decay, optax.scale_by_learning_rate(schedule))
     if config.name == "adam":
         optimizer = optax.adam(schedule, b2=config.beta2)
-    elif config.name == "adamw":
-        optimizer = optax.chain(
-            optax.scale_by_adam(b2=config.beta2),
-            _decoupled_decay(config, method),
-            optax.scale_by_learning_rate(schedule),
-        )
     elif config.name == "sgd":
         optimizer = optax.sgd(schedule)
     elif config.name == "rmsprop":
@@ -103,23 +102,55 @@ def create(
 def _decoupled_decay(
     config: OptimizerConfig, method: Method | None
 ) -> optax.GradientTransformation:
-    """Adds the gradient of the weight decay to updates (Loshchilov and Hutter, arXiv:1711.05101).
+    """Takes the share `rate x weight_decay` off what is decayed (arXiv:1711.05101).
 
-    On 'weights', those that the variables generate: the updates that would shrink them.
+    Whatever the rates of pools and scales are. Generated weights shrink by their scales. Pulled
+    back to the variables, the gradient of their squared norm would shrink them far more: a scale's
+    adds up over all weights of its tensor.
     """
     if not config.weight_decay:
         return optax.identity()
     if method is None:
         raise ValueError("weight decay of 'adamw' needs the method that makes the weights")
-
-    def penalty(variables: Variables) -> jax.Array:
-        # The decay on variables asks for none of the weights, which are then not computed.
-        return losses.decay(variables, method.materialize(variables), method, config)
+    mask = decayed(config, method)
 
     def add(updates: Variables, variables: Variables) -> Variables:
-        return optax.tree.add(updates, jax.grad(penalty)(variables))
+        return jax.tree.map(
+            lambda update, value, kept: update + config.weight_decay * kept * value,
+            *(updates, variables, mask),
+        )
 
     return optax.stateless(add)
+
+
+def decayed(config: OptimizerConfig, method: Method) -> Variables:
+    """Of each variable of a method whether decoupled weight decay shrinks it: 1 or 0.
+
+    Arrays that broadcast to the variables.
+
+    Raises:
+        ValueError: if generated weights are to be decayed that have no scales.
+    """
+    names = {
+        tensor.name
+        for tensor in losses.decayed_tensors(
+            method.manifest, config.weight_decay_on, config.weight_decay_exclude
+        )
+    }
+    on_weights = config.weight_decay_on == "weights"
+    variables = method.abstract_variables
+    if on_weights and "pools" in variables and "scales" not in variables:
+        raise ValueError(
+            "optimizer.weight_decay_on='weights' of 'adamw' shrinks generated weights by their "
+            "scales, which method.options.scale='fixed' has none of: take 'variables'"
+        )
+    mask = jax.tree.map(lambda _: np.float32(0), variables)
+    mask["stored"] = {name: np.float32(name in names) for name in variables["stored"]}
+    if on_weights and "scales" in variables:
+        mask["scales"] = method.scales_of(names).astype(np.float32)
+    if not on_weights and "pools" in variables:
+        mask["pools"] = jax.tree.map(lambda _: np.float32(1), variables["pools"])
+    return mask
 
 
 def optimizer(
