@@ -30,8 +30,6 @@ def get_config(text: str = "") -> ConfigDict:
         scale="learnable",
         seed=0,
     )
-    # As on small images; not tuned on ImageNet.
-    generated = {} if args.method == "dense" else methods.GENERATED
     return imagenet.run_config(
         args,
         model=f"resnet{args.variant}",
@@ -43,7 +41,8 @@ def get_config(text: str = "") -> ConfigDict:
             "warmup_epochs": 5.0,
             "decay_epochs": (30.0, 60.0, 80.0),
             "weight_decay": 1e-4,
-            **generated,
+            # As on small images; not tuned on ImageNet.
+            **methods.rates(args.method, "nesterov"),
         },
         epochs=90,
     )

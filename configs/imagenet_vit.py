@@ -11,7 +11,7 @@ Variants: configs/imagenet_vit.py:variant=b,target_size=8600000 or :method=dense
 
 from ml_collections import ConfigDict
 
-from configs import imagenet
+from configs import imagenet, methods
 from smh_jax.config import arguments
 
 
@@ -40,6 +40,8 @@ def get_config(text: str = "") -> ConfigDict:
             # Vectors and what is added to every image's tokens.
             "weight_decay_exclude": "bias$|scale$|class_token|positions",
             "label_smoothing": 0.1,
+            # As on small images; not tuned on ImageNet.
+            **methods.rates(args.method, "adamw"),
         },
         epochs=300,
     )

@@ -10,6 +10,17 @@ from smh_jax.config import MethodConfig
 # Fashion-MNIST: a product of two factors that both move wants its gradient clipped, a higher rate
 # than a weight, and a lower one for the scale.
 GENERATED = {"clip_norm": 1.0, "pool_rate": 2.0, "scale_rate": 0.1}
+# Under Adam a scale, which moves a whole layer, takes steps as large as any weight's: of scale
+# rates 1, 0.1 and 0.01 the last was the best of a Vision Transformer on held-out images
+# (docs/transformers.md).
+GENERATED_BY_ADAM = GENERATED | {"scale_rate": 0.01}
+
+
+def rates(method: str, optimizer: str) -> Mapping[str, float]:
+    """The fields above that fit a method's variables and the optimizer; none of a dense model."""
+    if method == "dense":
+        return {}
+    return GENERATED_BY_ADAM if optimizer == "adamw" else GENERATED
 
 
 def method_config(args: Mapping[str, Any], **options: Any) -> MethodConfig:

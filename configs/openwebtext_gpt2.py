@@ -57,7 +57,8 @@ def get_config(text: str = "") -> ConfigDict:
                 weight_decay=0.1,
                 weight_decay_on="weights",
                 weight_decay_exclude="bias$|scale$",
-                clip_norm=1.0,
+                # Of generated weights as on small data; not tuned here.
+                **{"clip_norm": 1.0, **methods.rates(args.method, "adamw")},
                 # Two windows at once on each of 32 cores, which take 3.4 of 15.5 GiB by the TPU
                 # compiler (benchmarks/results/tpu_compile.md).
                 accumulate_steps=8,

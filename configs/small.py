@@ -29,13 +29,13 @@ def run_config(
         model_options: of the model, in place of its defaults.
         **run: further fields of `Config`.
     """
-    generated = {} if args["method"] == "dense" else methods.GENERATED
+    rates = methods.rates(args["method"], optimizer["name"])
     return to_config_dict(
         Config(
             model=ModelConfig(model, models.default_options(model) | dict(model_options or {})),
             method=methods.method_config(args),
             data=data,
-            optimizer=OptimizerConfig(**{**optimizer, **generated}),
+            optimizer=OptimizerConfig(**{**optimizer, **rates}),
             seed=args["seed"],
             **run,
         )

@@ -13,8 +13,9 @@ from experiments.tables.transformers import BASES, KINDS, Base
 
 # Where the best was at the edge of the rates, the search was extended.
 FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
-    ("vit", "smh"): (3.2e-2, 6.4e-2),
-    ("vit", "width_multiplier"): (3.2e-2, 6.4e-2),
+    ("vit", "dense"): (2e-3,),
+    ("vit", "smh"): (6.4e-2,),
+    ("vit", "width_multiplier"): (2e-3, 6.4e-2),
     ("gpt2", "dense"): (1.2e-2,),
 }
 # SMH at the larger size of the Vision Transformer; no other experiment takes a rate from these.

@@ -57,7 +57,7 @@ BASES = (
         "Vision Transformer",
         "configs/fashion_mnist_vit.py:epochs=3.0",
         {12_610: 5 / 64, 30_538: 8 / 64},
-        (2e-3, 4e-3, 8e-3, 1.6e-2),
+        (4e-3, 8e-3, 1.6e-2, 3.2e-2),
         {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"},
     ),
     Base(
