@@ -23,7 +23,7 @@ def experiment(scale: str) -> Experiment:
                 depth=depth,
                 size=round(part * DENSE_SIZES[depth]),
                 rate=rate,
-                name=f"transfer-resnet{depth}-{share}-{rate:g}".replace("%", ""),
+                name=_name(depth, share, rate),
                 series=f"SMH at {share}",
                 overrides=HELD_OUT,
                 seeds=(0,),
@@ -42,3 +42,10 @@ def experiment(scale: str) -> Experiment:
         views=tuple(views),
         measure="accuracy on held-out training examples",
     )
+
+
+def _name(depth: int, share: str, rate: float) -> str:
+    if (depth, share) == (REDUCED.depth, "10%"):
+        # The same runs as of the search for every method's rate.
+        return f"tuning-smh-{rate}"
+    return f"transfer-resnet{depth}-{share.removesuffix('%')}-{rate:g}"
