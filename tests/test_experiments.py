@@ -952,8 +952,8 @@ def test_transformers_have_equal_sizes_and_rates_of_their_own_search(tmp_path, m
         held_out, whole = job.config.data.eval_split, job.config.data.train_split
         assert held_out == whole.replace("[:", "[").replace("]", ":]") != whole
         # Of the language model's SMH alone it is another one.
-        best = 0.048 if job.row.name.startswith("rates-gpt2-smh") else 0.024
-        is_best = job.config.optimizer.learning_rate in (best, 0.004)
+        best = 0.096 if job.row.name.startswith("rates-gpt2-smh") else 0.048
+        is_best = job.config.optimizer.learning_rate in (best, 0.008)
         finish(job, test_accuracy=0.9 if is_best else 0.5)
     records.write(search, records.collect(search, tmp_path), tmp_path / transformers.RATES_FILE)
     searched = catalogue.load("transformers", "reduced")
@@ -961,7 +961,7 @@ def test_transformers_have_equal_sizes_and_rates_of_their_own_search(tmp_path, m
     assert (
         rates
         == {
-            row.name: 0.048 if row.name.startswith("gpt2-smh") else row.overrides[records.RATE]
+            row.name: 0.096 if row.name.startswith("gpt2-smh") else row.overrides[records.RATE]
             for row in unsearched.rows
         }
         != {row.name: row.overrides[records.RATE] for row in unsearched.rows}

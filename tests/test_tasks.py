@@ -284,6 +284,28 @@ def test_counts_of_language_models(name):
     assert manifest.num_weights == LANGUAGE[name]
 
 
+@pytest.mark.parametrize("deviation", [0.02, 0.06])
+def test_initial_values_of_language(deviation):
+    options = {"num_heads": 3, "depth": 2, "width_multiplier": 0.125, "max_length": 12}
+    if deviation != 0.02:
+        options["initial_deviation"] = deviation
+    model = models.create("gpt2_small", num_classes=19, **options)
+    example = jax.ShapeDtypeStruct((1, 9), jnp.int32)
+    manifest = Manifest.from_model(model, example, example_kwargs={"train": False})
+    initial = {tensor.name: tensor.initial.stddev for tensor in manifest.tensors}
+    found = {
+        name: initial[name] / deviation
+        for name in ("embedding", "positions", "block1/expand/kernel", "block2/project/kernel")
+    }
+    # Of the two branches of two blocks that are added to the stream.
+    assert list(found.values()) == pytest.approx([1, 0.5, 1, 1 / math.sqrt(4)], rel=0.05)
+    with pytest.raises(ValueError, match=r"initial_deviation=0\.0 must be above 0"):
+        jax.eval_shape(
+            functools.partial(model.clone(initial_deviation=0.0).init, train=False),
+            *(jax.random.key(0), jnp.zeros((1, 9), jnp.int32)),
+        )
+
+
 def language_disagreement(model, tokens, params):
     expected = reference_transformers.language(as_float64(params), tokens, num_heads=3)
     apply = jax.jit(functools.partial(model.apply, train=False))
