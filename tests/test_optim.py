@@ -139,8 +139,9 @@ def test_adamw_decays_the_variables_apart_from_the_gradient():
     assert moved == {"pools": {"u": True, "v": True}, "scales": False, "stored": stored}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("name", ["smh", "elastic", "low_rank", "multi_hash"])
-def test_adamw_decays_the_generated_weights(name):
+def test_decay_of_generated_weights(name, optimizer):
     """Each by the same share, whatever its size and the rates of pools and scales."""
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="all")
     method = methods.create("smh" if name == "elastic" else name, manifest, target_size=400)
@@ -150,51 +151,59 @@ def test_adamw_decays_the_generated_weights(name):
     variables["stored"] = jax.tree.map(lambda x: x + 0.5, variables["stored"])
     variables["scales"] = variables["scales"] + 0.5
     config = OptimizerConfig(
-        name="adamw",
+        name=optimizer,
         weight_decay=0.3,
         weight_decay_on="weights",
         weight_decay_exclude="m_dense/kernel",
         pool_rate=2.0,
         scale_rate=0.1,
     )
-    optimizer = optim.create(config, optax.constant_schedule(0.5), method)
-    # Adam leaves alone what has no gradient: what moves is decay.
-    zero = jax.tree.map(jnp.zeros_like, variables)
-    update, _ = optimizer.update(zero, optimizer.init(variables), variables)
-    decayed = optax.apply_updates(variables, update)
-    sizes = [method.at_size(i) for i in range(2)] if name == "elastic" else [method]
-    for sized in sizes:
+    decayed = _after_a_step_without_loss(config, method, variables)
+    # Of an elastic method the largest size alone.
+    for index in range(2) if name == "elastic" else (None,):
+        sized = method if index is None else method.at_size(index)
         before, after = (
             manifest.leaves(sized.materialize(values)) for values in (variables, decayed)
         )
         for tensor in manifest.tensors:
             spared = tensor.layer == "batch_norm" or tensor.name == "m_dense/kernel"
+            spared |= index == 0 and tensor.hashed and tensor in method.manifest.hashed
             expected = before[tensor.name] * (1.0 if spared else 0.85)
             np.testing.assert_allclose(after[tensor.name], expected, 1e-5, err_msg=tensor.name)
             assert np.abs(before[tensor.name]).max() > 0.01
-    # The loss has no penalty besides.
-    params = method.materialize(variables)
-    assert float(losses.regularization(variables, params, method, config)) == 0
-    coupled = dataclasses.replace(config, name="adam")
-    assert float(losses.regularization(variables, params, method, coupled)) > 0
+
+
+def _after_a_step_without_loss(config, method, variables):
+    """Adam leaves alone what has no gradient: what moves is decay."""
+    optimizer = optim.create(config, optax.constant_schedule(0.5), method)
+    gradient = jax.grad(losses.regularization)(variables, method, config)
+    update, _ = optimizer.update(gradient, optimizer.init(variables), variables)
+    return optax.apply_updates(variables, update)
+
+
+@pytest.mark.parametrize("fixed", ["scale", "scale_rate"])
+def test_decay_of_weights_whose_scales_are_fixed_shrinks_the_pools(fixed):
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    options = {"scale": "fixed"} if fixed == "scale" else {}
+    method = methods.create("smh", manifest, target_size=400, **options)
+    variables = method.init(jax.random.key(0))
+    config = OptimizerConfig(
+        name="sgd", weight_decay=0.3, weight_decay_on="weights", pool_rate=2.0, scale_rate=0.0
+    )
+    for name, share in (("sgd", 0.3), ("adamw", 0.15)):
+        named = dataclasses.replace(config, name=name)
+        after = _after_a_step_without_loss(named, method, variables)
+        for pool, before in variables["pools"].items():
+            np.testing.assert_allclose(after["pools"][pool], (1 - share) * before, 1e-5)
+        kernel = variables["stored"]["m_dense/kernel"]
+        np.testing.assert_allclose(after["stored"]["m_dense/kernel"], 0.85 * kernel, 1e-5)
+        assert fixed == "scale" or np.all(after["scales"] == variables["scales"])
+
+
+def test_decoupled_decay_needs_the_method():
+    config = OptimizerConfig(name="adamw", weight_decay=0.3)
     with pytest.raises(ValueError, match="needs the method"):
         optim.create(config, optax.constant_schedule(0.5))
-
-
-def test_decoupled_decay_of_weights_needs_scales():
-    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
-    method = methods.create("smh", manifest, target_size=400, scale="fixed")
-    config = OptimizerConfig(name="adamw", weight_decay=0.3, weight_decay_on="weights")
-    with pytest.raises(ValueError, match="scale='fixed'"):
-        optim.create(config, optax.constant_schedule(0.5), method)
-    # A step of decay on variables is the rate's share of each, and of the pools' both.
-    on_variables = dataclasses.replace(config, weight_decay_on="variables", pool_rate=2.0)
-    optimizer = optim.create(on_variables, optax.constant_schedule(0.5), method)
-    variables = method.init(jax.random.key(0))
-    zero = jax.tree.map(jnp.zeros_like, variables)
-    update, _ = optimizer.update(zero, optimizer.init(variables), variables)
-    for pool in "uv":
-        np.testing.assert_allclose(update["pools"][pool], -0.15 * variables["pools"][pool], 1e-6)
 
 
 def _two_steps(optimizer, variables, gradient):
@@ -262,40 +271,32 @@ def test_weight_decay_takes_what_it_says():
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
     method = methods.create("smh", manifest, target_size=400)
     variables = method.init(jax.random.key(0))
-    params = method.materialize(variables)
-
-    def penalty(on):
-        return float(losses.half_squared_norm(method, variables, params, on))
-
-    def half_square(*arrays):
-        return sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays) / 2
-
-    dense = [params[layer][leaf] for layer in ("m_dense", "a_dense") for leaf in ("kernel", "bias")]
-    on_variables = half_square(variables["pools"]["u"], variables["pools"]["v"], *dense)
-    on_weights = half_square(params["z_conv"]["kernel"], params["z_conv"]["bias"], *dense)
-    assert penalty("variables") == pytest.approx(on_variables, rel=1e-5)
-    assert penalty("weights") == pytest.approx(on_weights, rel=1e-5)
-    # They differ, and batch norm, whose scales alone would add 4, is in neither.
-    assert abs(on_variables - on_weights) > 1
-
-
-def test_weight_decay_spares_what_is_excluded():
-    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
-    method = methods.create("smh", manifest, target_size=400)
-    variables = method.init(jax.random.key(0))
     # Biases start at 0, where they would not show.
     variables["stored"] = jax.tree.map(lambda x: x + 1.0, variables["stored"])
-    params = method.materialize(variables)
+    variables["scales"] = jnp.array([0.7, 0.4])
 
-    def penalty(on, exclude):
-        return float(losses.half_squared_norm(method, variables, params, on, exclude))
+    def penalty(on, exclude=""):
+        config = OptimizerConfig(
+            weight_decay=0.3, weight_decay_on=on, weight_decay_exclude=exclude, scale_rate=0.1
+        )
+        return float(losses.regularization(variables, method, config))
 
-    biases = [params[layer]["bias"] for layer in ("m_dense", "a_dense", "z_conv")]
-    squares = [float(np.sum(np.square(bias))) / 2 for bias in biases]
-    assert penalty("weights", "bias$") == pytest.approx(penalty("weights", "") - sum(squares))
-    stored = penalty("variables", "") - sum(squares[:2])
-    assert penalty("variables", "bias$") == pytest.approx(stored)
-    assert squares[0] > 1
+    def of(*arrays):
+        return 0.15 * sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays)
+
+    kernels, biases = (
+        [variables["stored"][f"{layer}/{leaf}"] for layer in ("m_dense", "a_dense")]
+        for leaf in ("kernel", "bias")
+    )
+    pools = list(variables["pools"].values())
+    # Divided by the rate of scales. Batch norm is in neither.
+    scales = variables["scales"] / np.sqrt(0.1)
+    assert penalty("variables") == pytest.approx(of(*pools, *kernels, *biases), rel=1e-5)
+    assert penalty("weights") == pytest.approx(of(scales, *kernels, *biases), rel=1e-5)
+    assert penalty("variables", "bias$") == pytest.approx(of(*pools, *kernels), rel=1e-5)
+    # Of z_conv, whose kernel was made first.
+    assert penalty("weights", "bias$") == pytest.approx(of(scales[:1], *kernels), rel=1e-5)
+    assert len({round(of(x), 3) for x in (*pools, scales, *kernels, *biases)}) == 7
 
 
 @pytest.mark.parametrize(
@@ -317,10 +318,11 @@ def test_exclusions_that_exclude_nothing_are_refused(on, exclude, message):
 def test_weight_decay_of_the_dense_model_is_one_and_the_same():
     method = methods.create("dense", Manifest.from_model(TwoLayers(), (1, 8, 8, 1)))
     variables = method.init(jax.random.key(0))
-    params = method.materialize(variables)
     values = [
-        float(losses.half_squared_norm(method, variables, params, on))
-        for on in ("variables", "weights")
+        float(losses.regularization(variables, method, config))
+        for config in (
+            OptimizerConfig(weight_decay=1.0, weight_decay_on=on) for on in ("variables", "weights")
+        )
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     assert values[0] > 1

@@ -13,7 +13,6 @@ from smh_jax.methods.base import (
     default_options,
     names,
     of_name,
-    squared_norm,
 )
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
@@ -39,7 +38,7 @@ __all__ = [
     "GROUPS", "SMH", "Added", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash",
     "Pruned", "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "Window",
     "all_options", "create", "default_options", "elastic", "innermost", "names", "pruned",
-    "rounded", "squared_norm", "unwrapped",
+    "rounded", "unwrapped",
 ]  # fmt: skip
 
 

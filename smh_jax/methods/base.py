@@ -102,11 +102,6 @@ class Method(abc.ABC):
         """The variables as every layer's weights are made of them; see `smh_jax.methods.spread`."""
         return variables
 
-    def squared_norm(self, params: Params, names: Sequence[str]) -> jax.Array:
-        """The sum of all squares of the named tensors of what `materialize` gave."""
-        leaves = self.manifest.leaves(params)
-        return squared_norm([leaves[name] for name in names])
-
     def scales_of(self, names: Collection[str]) -> np.ndarray:
         """Which scales are of the named tensors: bool, of the shape of `scales`."""
         raise ValueError(f"method {self.name} has no scales")
@@ -227,11 +222,6 @@ def default_options(name: str) -> dict[str, Any]:
 def count(tree: Any) -> int:
     """Elements of all leaves of a pytree."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def squared_norm(arrays: Sequence[jax.Array]) -> jax.Array:
-    """The sum of the squares of all elements of some arrays."""
-    return sum((jnp.sum(jnp.square(array)) for array in arrays), jnp.float32(0))
 
 
 def tie(tree: Any, zero: jax.Array) -> Any:

@@ -66,8 +66,9 @@ class Elastic(Around):
         return changed
 
     def scales_of(self, names: Collection[str]) -> np.ndarray:
-        """Of every size."""
-        return np.tile(self.inner.scales_of(names), (len(self.sizes), 1))
+        """Of the largest size, whose weights stand for all."""
+        largest = np.arange(len(self.sizes)) == len(self.sizes) - 1
+        return np.outer(largest, self.inner.scales_of(names))
 
     def cut(self, index: int, variables: Variables) -> tuple[SMH, Variables]:
         """SMH of one size alone, and its variables: its hash pairs, multiplied as in `changed`."""

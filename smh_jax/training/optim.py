@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from smh_jax.config import OptimizerConfig
@@ -104,53 +103,21 @@ def _decoupled_decay(
 ) -> optax.GradientTransformation:
     """Takes the share `rate x weight_decay` off what is decayed (arXiv:1711.05101).
 
-    Whatever the rates of pools and scales are. Generated weights shrink by their scales. Pulled
-    back to the variables, the gradient of their squared norm would shrink them far more: a scale's
-    adds up over all weights of its tensor.
+    Whatever the rates of pools and scales are.
     """
     if not config.weight_decay:
         return optax.identity()
     if method is None:
         raise ValueError("weight decay of 'adamw' needs the method that makes the weights")
-    mask = decayed(config, method)
+    shares = losses.decayed(config, method)
 
     def add(updates: Variables, variables: Variables) -> Variables:
         return jax.tree.map(
-            lambda update, value, kept: update + config.weight_decay * kept * value,
-            *(updates, variables, mask),
+            lambda update, value, share: update + config.weight_decay * share * value,
+            *(updates, variables, shares),
         )
 
     return optax.stateless(add)
-
-
-def decayed(config: OptimizerConfig, method: Method) -> Variables:
-    """Of each variable of a method whether decoupled weight decay shrinks it: 1 or 0.
-
-    Arrays that broadcast to the variables.
-
-    Raises:
-        ValueError: if generated weights are to be decayed that have no scales.
-    """
-    names = {
-        tensor.name
-        for tensor in losses.decayed_tensors(
-            method.manifest, config.weight_decay_on, config.weight_decay_exclude
-        )
-    }
-    on_weights = config.weight_decay_on == "weights"
-    variables = method.abstract_variables
-    if on_weights and "pools" in variables and "scales" not in variables:
-        raise ValueError(
-            "optimizer.weight_decay_on='weights' of 'adamw' shrinks generated weights by their "
-            "scales, which method.options.scale='fixed' has none of: take 'variables'"
-        )
-    mask = jax.tree.map(lambda _: np.float32(0), variables)
-    mask["stored"] = {name: np.float32(name in names) for name in variables["stored"]}
-    if on_weights and "scales" in variables:
-        mask["scales"] = method.scales_of(names).astype(np.float32)
-    if not on_weights and "pools" in variables:
-        mask["pools"] = jax.tree.map(lambda _: np.float32(1), variables["pools"])
-    return mask
 
 
 def optimizer(
@@ -194,7 +161,7 @@ def optimizer(
 
     def penalty(leaves: list[jax.Array]) -> jax.Array:
         variables = jax.tree.unflatten(structure, leaves)
-        return losses.regularization(variables, method.materialize(variables), method, config)
+        return losses.regularization(variables, method, config)
 
     def regularize(gradient: Any, variables: Any) -> Any:
         leaves, kind = jax.tree.flatten(variables)
