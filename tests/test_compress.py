@@ -229,7 +229,9 @@ def test_the_optimizer_moves_as_the_trainer_does(decay_on):
     def step(variables, state, expected, trainer_state):
         gradient = jax.tree.map(jnp.ones_like, variables)
         updates, state = ours.update(gradient, state, variables)
-        penalty = jax.grad(losses.regularization)(expected, method, config)
+        penalty = jax.grad(
+            lambda v: losses.regularization(v, method.materialize(v), method, config)
+        )(expected)
         wanted, trainer_state = trainer.update(
             optax.tree.add(gradient, penalty), trainer_state, expected
         )

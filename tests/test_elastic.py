@@ -191,9 +191,7 @@ def test_a_step_lowers_the_sum_of_all_losses(accumulate_steps):
             if teacher is None:
                 teacher = jax.lax.stop_gradient(jax.nn.log_softmax(logits))
                 total += jnp.mean(losses.cross_entropy(logits, part["label"], 0.1))
-                scales = jnp.sum(jnp.square(own["scales"]))
-                kernels = [x for name, x in own["stored"].items() if "norm" not in name]
-                total += 0.005 * (scales + sum(jnp.sum(jnp.square(x)) for x in kernels))
+                total += 0.01 * losses.half_squared_norm(alone, own, params, "weights")
             else:
                 gap = teacher - jax.nn.log_softmax(logits)
                 share = alone.num_hash_pairs / method.inner.num_hash_pairs

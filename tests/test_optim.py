@@ -1,6 +1,5 @@
 """Schedules, optimizers and losses against hand-computed values."""
 
-import dataclasses
 import math
 
 import jax
@@ -139,69 +138,76 @@ def test_adamw_decays_the_variables_apart_from_the_gradient():
     assert moved == {"pools": {"u": True, "v": True}, "scales": False, "stored": stored}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("per", ["tensor", "channel"])
 @pytest.mark.parametrize("name", ["smh", "elastic", "low_rank", "multi_hash"])
-def test_decay_of_generated_weights(name, optimizer):
-    """Each by the same share, whatever its size and the rates of pools and scales."""
+def test_decay_of_generated_weights_moves_no_scale(name, per):
+    """Pools and stored tensors get the gradient of the squared norm, with scales held."""
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="all")
-    method = methods.create("smh" if name == "elastic" else name, manifest, target_size=400)
+    base = "smh" if name == "elastic" else name
+    method = methods.create(base, manifest, target_size=390, scale_per=per)
     if name == "elastic":
-        method = methods.elastic(method, (300,))
+        method = methods.elastic(method, (330,))
     variables = method.init(jax.random.key(0))
-    variables["stored"] = jax.tree.map(lambda x: x + 0.5, variables["stored"])
-    variables["scales"] = variables["scales"] + 0.5
+    # Those of biases start at 0, and one stays there.
+    moved = jnp.arange(variables["scales"].size).reshape(variables["scales"].shape) % 5
+    variables["scales"] = variables["scales"] + 0.1 * moved
+    assert (np.asarray(variables["scales"]) == 0).any()
     config = OptimizerConfig(
-        name=optimizer,
-        weight_decay=0.3,
-        weight_decay_on="weights",
-        weight_decay_exclude="m_dense/kernel",
-        pool_rate=2.0,
-        scale_rate=0.1,
+        name="sgd", weight_decay=0.3, weight_decay_on="weights", weight_decay_exclude="a_dense"
     )
-    decayed = _after_a_step_without_loss(config, method, variables)
-    # Of an elastic method the largest size alone.
-    for index in range(2) if name == "elastic" else (None,):
-        sized = method if index is None else method.at_size(index)
-        before, after = (
-            manifest.leaves(sized.materialize(values)) for values in (variables, decayed)
+    names = [tensor.name for tensor in losses.decayed_tensors(manifest, "weights", "a_dense")]
+    assert len(names) == 4
+
+    def penalty(variables):
+        return losses.regularization(variables, method.materialize(variables), method, config)
+
+    def written_out(pools, stored):
+        params = method.materialize({**variables, "pools": pools, "stored": stored})
+        leaves = manifest.leaves(params)
+        return 0.15 * sum(jnp.sum(jnp.square(leaves[name])) for name in names)
+
+    value, found = jax.value_and_grad(penalty)(variables)
+    expected, (of_pools, of_stored) = jax.value_and_grad(written_out, (0, 1))(
+        variables["pools"], variables["stored"]
+    )
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    for group, wanted in (("pools", of_pools), ("stored", of_stored)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), found[group], wanted
         )
-        for tensor in manifest.tensors:
-            spared = tensor.layer == "batch_norm" or tensor.name == "m_dense/kernel"
-            spared |= index == 0 and tensor.hashed and tensor in method.manifest.hashed
-            expected = before[tensor.name] * (1.0 if spared else 0.85)
-            np.testing.assert_allclose(after[tensor.name], expected, 1e-5, err_msg=tensor.name)
-            assert np.abs(before[tensor.name]).max() > 0.01
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(of_pools)) > 0.01
+    of_weights = jax.grad(
+        lambda scales: sum(
+            jnp.sum(jnp.square(x))
+            for x in manifest.leaves(method.materialize({**variables, "scales": scales})).values()
+        )
+    )(variables["scales"])
+    assert float(jnp.abs(of_weights).max()) > 0.1
+    assert float(jnp.abs(found["scales"]).max()) < 1e-5
 
 
-def _after_a_step_without_loss(config, method, variables):
-    """Adam leaves alone what has no gradient: what moves is decay."""
-    optimizer = optim.create(config, optax.constant_schedule(0.5), method)
-    gradient = jax.grad(losses.regularization)(variables, method, config)
-    update, _ = optimizer.update(gradient, optimizer.init(variables), variables)
-    return optax.apply_updates(variables, update)
-
-
-@pytest.mark.parametrize("fixed", ["scale", "scale_rate"])
-def test_decay_of_weights_whose_scales_are_fixed_shrinks_the_pools(fixed):
+def test_adamw_decays_the_generated_weights():
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
-    options = {"scale": "fixed"} if fixed == "scale" else {}
-    method = methods.create("smh", manifest, target_size=400, **options)
+    method = methods.create("smh", manifest, target_size=400)
     variables = method.init(jax.random.key(0))
-    config = OptimizerConfig(
-        name="sgd", weight_decay=0.3, weight_decay_on="weights", pool_rate=2.0, scale_rate=0.0
-    )
-    for name, share in (("sgd", 0.3), ("adamw", 0.15)):
-        named = dataclasses.replace(config, name=name)
-        after = _after_a_step_without_loss(named, method, variables)
-        for pool, before in variables["pools"].items():
-            np.testing.assert_allclose(after["pools"][pool], (1 - share) * before, 1e-5)
-        kernel = variables["stored"]["m_dense/kernel"]
-        np.testing.assert_allclose(after["stored"]["m_dense/kernel"], 0.85 * kernel, 1e-5)
-        assert fixed == "scale" or np.all(after["scales"] == variables["scales"])
+    config = OptimizerConfig(name="adamw", weight_decay=0.3, weight_decay_on="weights")
+    optimizer = optim.create(config, optax.constant_schedule(0.5), method)
+    # Adam leaves alone what has no gradient: what moves is decay.
+    zero = jax.tree.map(jnp.zeros_like, variables)
+    update, _ = optimizer.update(zero, optimizer.init(variables), variables)
 
+    def penalty(variables):
+        params = method.materialize(variables)
+        return losses.half_squared_norm(method, variables, params, "weights")
 
-def test_decoupled_decay_needs_the_method():
-    config = OptimizerConfig(name="adamw", weight_decay=0.3)
+    expected = jax.tree.map(lambda x: -0.5 * 0.3 * x, jax.grad(penalty)(variables))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), update, expected)
+    assert float(jnp.abs(update["pools"]["u"]).max()) > 0.001
+    # The loss has no penalty besides.
+    params = method.materialize(variables)
+    assert float(losses.regularization(variables, params, method, config)) == 0
+    coupled = OptimizerConfig(name="adam", weight_decay=0.3, weight_decay_on="weights")
+    assert float(losses.regularization(variables, params, method, coupled)) > 0
     with pytest.raises(ValueError, match="needs the method"):
         optim.create(config, optax.constant_schedule(0.5))
 
@@ -271,32 +277,40 @@ def test_weight_decay_takes_what_it_says():
     manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
     method = methods.create("smh", manifest, target_size=400)
     variables = method.init(jax.random.key(0))
+    params = method.materialize(variables)
+
+    def penalty(on):
+        return float(losses.half_squared_norm(method, variables, params, on))
+
+    def half_square(*arrays):
+        return sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays) / 2
+
+    dense = [params[layer][leaf] for layer in ("m_dense", "a_dense") for leaf in ("kernel", "bias")]
+    on_variables = half_square(variables["pools"]["u"], variables["pools"]["v"], *dense)
+    on_weights = half_square(params["z_conv"]["kernel"], params["z_conv"]["bias"], *dense)
+    assert penalty("variables") == pytest.approx(on_variables, rel=1e-5)
+    assert penalty("weights") == pytest.approx(on_weights, rel=1e-5)
+    # They differ, and batch norm, whose scales alone would add 4, is in neither.
+    assert abs(on_variables - on_weights) > 1
+
+
+def test_weight_decay_spares_what_is_excluded():
+    manifest = Manifest.from_model(TwoLayers(), (1, 8, 8, 1), hashed="conv")
+    method = methods.create("smh", manifest, target_size=400)
+    variables = method.init(jax.random.key(0))
     # Biases start at 0, where they would not show.
     variables["stored"] = jax.tree.map(lambda x: x + 1.0, variables["stored"])
-    variables["scales"] = jnp.array([0.7, 0.4])
+    params = method.materialize(variables)
 
-    def penalty(on, exclude=""):
-        config = OptimizerConfig(
-            weight_decay=0.3, weight_decay_on=on, weight_decay_exclude=exclude, scale_rate=0.1
-        )
-        return float(losses.regularization(variables, method, config))
+    def penalty(on, exclude):
+        return float(losses.half_squared_norm(method, variables, params, on, exclude))
 
-    def of(*arrays):
-        return 0.15 * sum(float(np.sum(np.square(np.asarray(x, np.float64)))) for x in arrays)
-
-    kernels, biases = (
-        [variables["stored"][f"{layer}/{leaf}"] for layer in ("m_dense", "a_dense")]
-        for leaf in ("kernel", "bias")
-    )
-    pools = list(variables["pools"].values())
-    # Divided by the rate of scales. Batch norm is in neither.
-    scales = variables["scales"] / np.sqrt(0.1)
-    assert penalty("variables") == pytest.approx(of(*pools, *kernels, *biases), rel=1e-5)
-    assert penalty("weights") == pytest.approx(of(scales, *kernels, *biases), rel=1e-5)
-    assert penalty("variables", "bias$") == pytest.approx(of(*pools, *kernels), rel=1e-5)
-    # Of z_conv, whose kernel was made first.
-    assert penalty("weights", "bias$") == pytest.approx(of(scales[:1], *kernels), rel=1e-5)
-    assert len({round(of(x), 3) for x in (*pools, scales, *kernels, *biases)}) == 7
+    biases = [params[layer]["bias"] for layer in ("m_dense", "a_dense", "z_conv")]
+    squares = [float(np.sum(np.square(bias))) / 2 for bias in biases]
+    assert penalty("weights", "bias$") == pytest.approx(penalty("weights", "") - sum(squares))
+    stored = penalty("variables", "") - sum(squares[:2])
+    assert penalty("variables", "bias$") == pytest.approx(stored)
+    assert squares[0] > 1
 
 
 @pytest.mark.parametrize(
@@ -318,11 +332,10 @@ def test_exclusions_that_exclude_nothing_are_refused(on, exclude, message):
 def test_weight_decay_of_the_dense_model_is_one_and_the_same():
     method = methods.create("dense", Manifest.from_model(TwoLayers(), (1, 8, 8, 1)))
     variables = method.init(jax.random.key(0))
+    params = method.materialize(variables)
     values = [
-        float(losses.regularization(variables, method, config))
-        for config in (
-            OptimizerConfig(weight_decay=1.0, weight_decay_on=on) for on in ("variables", "weights")
-        )
+        float(losses.half_squared_norm(method, variables, params, on))
+        for on in ("variables", "weights")
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     assert values[0] > 1

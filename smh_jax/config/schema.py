@@ -145,10 +145,9 @@ class OptimizerConfig:
         decay_epochs, decay_every_epochs, decay_factor: of 'piecewise' and 'staircase'; epochs
             count from the start of training, warm-up included.
         weight_decay: factor of half the squared norm that is added to the loss; of 'adamw', whose
-            decay is decoupled, the share times the learning rate that each step takes off.
-        weight_decay_on: 'variables' (pools and stored tensors; never scales or batch norm) or
-            'weights' (stored tensors, and generated ones by their scales; never batch norm; the
-            pools in place of scales that are not trained).
+            decay is decoupled, its gradient times the learning rate is taken off in each step.
+        weight_decay_on: 'variables' (pools and stored tensors) or 'weights' (generated and stored
+            tensors, of which the pools get the gradient); never scales or batch norm.
         weight_decay_exclude: regular expression of names of tensors that are not decayed, besides
             batch norm's; '' excludes no more.
         pool_rate, scale_rate: multiply the learning rate of the pools and of the scales.

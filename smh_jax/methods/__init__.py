@@ -13,6 +13,7 @@ from smh_jax.methods.base import (
     default_options,
     names,
     of_name,
+    squared_norm,
 )
 from smh_jax.methods.combined import Combined
 from smh_jax.methods.dense import Dense
@@ -38,7 +39,7 @@ __all__ = [
     "GROUPS", "SMH", "Added", "Combined", "Dense", "Elastic", "LowRank", "Method", "MultiHash",
     "Pruned", "Rounded", "TensorRing", "TensorTrain", "Tucker", "Variables", "Window",
     "all_options", "create", "default_options", "elastic", "innermost", "names", "pruned",
-    "rounded", "unwrapped",
+    "rounded", "squared_norm", "unwrapped",
 ]  # fmt: skip
 
 

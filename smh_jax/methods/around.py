@@ -2,11 +2,10 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from smh_jax.manifest import Params
 from smh_jax.methods.base import Method, Variables
@@ -37,9 +36,6 @@ class Around(Method):
     def fit(self, params: Params) -> Variables:
         return self.inner.fit(params)
 
-    def scales_of(self, names: Collection[str]) -> np.ndarray:
-        return self.inner.scales_of(names)
-
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         return self.inner.map_pools(function, variables)
 
@@ -50,6 +46,9 @@ class Around(Method):
         self, variables: Variables, first: int, last: int, zero: jax.Array
     ) -> dict[str, jax.Array]:
         return self.inner.materialize_part(self.changed(variables), first, last, zero)
+
+    def held(self, variables: Variables, leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return self.inner.held(self.changed(variables), leaves)
 
     def at(self, progress: jax.Array | float) -> Method:
         return dataclasses.replace(self, inner=self.inner.at(progress))

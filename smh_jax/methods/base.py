@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -102,9 +102,23 @@ class Method(abc.ABC):
         """The variables as every layer's weights are made of them; see `smh_jax.methods.spread`."""
         return variables
 
-    def scales_of(self, names: Collection[str]) -> np.ndarray:
-        """Which scales are of the named tensors: bool, of the shape of `scales`."""
-        raise ValueError(f"method {self.name} has no scales")
+    def squared_norm(self, variables: Variables, params: Params, names: Sequence[str]) -> jax.Array:
+        """The sum of all squares of the named tensors of what `materialize` gave.
+
+        Its gradient by variables and params together moves no scale: a scale's would add up over
+        all weights of its tensor, and shrink them many times faster than stored ones.
+
+        Args:
+            variables: of this method.
+            params: what it made of them.
+            names: of tensors.
+        """
+        leaves = self.held(variables, self.manifest.leaves(params))
+        return squared_norm([leaves[name] for name in names])
+
+    def held(self, variables: Variables, leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The same tensors by name, as if their scales were constants."""
+        return leaves
 
     def map_pools(self, function: Callable[[jax.Array], Any], variables: Variables) -> Variables:
         """The variables with a function of each pool: of each array whose precision matters."""
@@ -224,6 +238,11 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def squared_norm(arrays: Sequence[jax.Array]) -> jax.Array:
+    """The sum of the squares of all elements of some arrays."""
+    return sum((jnp.sum(jnp.square(array)) for array in arrays), jnp.float32(0))
+
+
 def tie(tree: Any, zero: jax.Array) -> Any:
     """The same values, which now depend on an int32 scalar that is 0."""
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
@@ -306,10 +325,6 @@ class PooledMethod(Method):
         per_channel = self.scale_per == "channel"
         return tuple(shape[-1] if per_channel and len(shape) >= 2 else 1 for shape in shapes)
 
-    def scales_of(self, names: Collection[str]) -> np.ndarray:
-        named = [tensor.name in names for tensor in self.manifest.hashed]
-        return np.repeat(named, self.scale_sizes)
-
     @property
     def pool_budget(self) -> int:
         """Variables left for the pools, in elements."""
@@ -371,15 +386,35 @@ class PooledMethod(Method):
         tensors = self.manifest.hashed[first:last]
         scales: Sequence[Any] = [1.0] * len(tensors)
         if self.scale == "learnable":
-            begin, sizes = sum(self.scale_sizes[:first]), self.scale_sizes[first:last]
-            scales = cut(variables["scales"][begin : begin + sum(sizes)], sizes)
+            scales = self._cut_scales(variables["scales"], first, last)
         modify = modifiers.BY_NAME[self.modifier]
         for tensor, weight, scale in zip(tensors, weights, scales, strict=True):
-            if self.scale == "learnable":
-                scale = scale.reshape((1,) * (len(tensor.shape) - 1) + (-1,)[: len(tensor.shape)])
             constant = tensor.initial.stddev or 1.0
             leaves[tensor.name] = (modify(weight) * (constant * scale)).astype(tensor.dtype)
         return leaves
+
+    def held(self, variables: Variables, leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        if self.scale == "fixed":
+            return leaves
+        scales = variables["scales"]
+        # 1, whose gradient by the scale is the opposite of the weights'. Where a scale is 0, so are
+        # its weights, and what they give it.
+        divisors = jnp.where(scales == 0, 1.0, scales)
+        ratios = jnp.where(scales == 0, 1.0, jax.lax.stop_gradient(scales) / divisors)
+        tensors = zip(self.manifest.hashed, self._cut_scales(ratios), strict=True)
+        return leaves | {tensor.name: leaves[tensor.name] * ratio for tensor, ratio in tensors}
+
+    def _cut_scales(
+        self, scales: jax.Array, first: int = 0, last: int | None = None
+    ) -> list[jax.Array]:
+        """The scales of the hashed tensors, all or some, as they multiply them."""
+        begin, sizes = sum(self.scale_sizes[:first]), self.scale_sizes[first:last]
+        pieces = cut(scales[begin : begin + sum(sizes)], sizes)
+        shapes = [tensor.shape for tensor in self.manifest.hashed[first:last]]
+        return [
+            piece.reshape((1,) * (len(shape) - 1) + (-1,)[: len(shape)])
+            for piece, shape in zip(pieces, shapes, strict=True)
+        ]
 
 
 def check_at_least(field: str, value: int, bound: int) -> None:

@@ -6,12 +6,11 @@ smaller model. Of sizes that are trained together they share the pools and the s
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from smh_jax.manifest import Params
 from smh_jax.methods.around import Around
@@ -64,11 +63,6 @@ class Elastic(Around):
         if "scales" in variables:
             changed["scales"] = variables["scales"][self.index]
         return changed
-
-    def scales_of(self, names: Collection[str]) -> np.ndarray:
-        """Of the largest size, whose weights stand for all."""
-        largest = np.arange(len(self.sizes)) == len(self.sizes) - 1
-        return np.outer(largest, self.inner.scales_of(names))
 
     def cut(self, index: int, variables: Variables) -> tuple[SMH, Variables]:
         """SMH of one size alone, and its variables: its hash pairs, multiplied as in `changed`."""

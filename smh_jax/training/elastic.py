@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from smh_jax.config.randomness import purpose_key
+from smh_jax.manifest import Params
 from smh_jax.methods import Elastic, Method, Variables
 from smh_jax.training import forward, losses
 from smh_jax.training.forward import ModelState
@@ -31,6 +32,10 @@ class Whole:
     def materialize(self, variables: Variables) -> Any:
         """The weights that the step trains."""
         return self.method.materialize(variables)
+
+    def largest(self, weights: Any) -> Params:
+        """Of these weights those of the whole model."""
+        return weights
 
     def training_logits(
         self, model: nn.Module, weights: Any, model_state: ModelState, inputs: Any, key: jax.Array
@@ -57,6 +62,9 @@ class Sandwich(Whole):
 
     def materialize(self, variables):
         return tuple(self.method.at_size(index).materialize(variables) for index in self.indices)
+
+    def largest(self, weights):
+        return weights[0]
 
     def training_logits(self, model, weights, model_state, inputs, key):
         logits, states = zip(

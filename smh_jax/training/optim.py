@@ -73,12 +73,14 @@ def create(
         schedule: the learning rate by step.
         method: that makes the weights of the variables; for decoupled weight decay.
     """
-    if config.name == "adamw":
-        adam = _at_rates(optax.scale_by_adam(b2=config.beta2), config)
-        decay = _decoupled_decay(config, method)
-        return optax.chain(adam, decay, optax.scale_by_learning_rate(schedule))
     if config.name == "adam":
         optimizer = optax.adam(schedule, b2=config.beta2)
+    elif config.name == "adamw":
+        optimizer = optax.chain(
+            optax.scale_by_adam(b2=config.beta2),
+            _decoupled_decay(config, method),
+            optax.scale_by_learning_rate(schedule),
+        )
     elif config.name == "sgd":
         optimizer = optax.sgd(schedule)
     elif config.name == "rmsprop":
@@ -101,21 +103,21 @@ def create(
 def _decoupled_decay(
     config: OptimizerConfig, method: Method | None
 ) -> optax.GradientTransformation:
-    """Takes the share `rate x weight_decay` off what is decayed (arXiv:1711.05101).
+    """Adds the gradient of the weight decay to updates (Loshchilov and Hutter, arXiv:1711.05101).
 
-    Whatever the rates of pools and scales are.
+    On 'weights', those that the variables generate: the updates that would shrink them.
     """
     if not config.weight_decay:
         return optax.identity()
     if method is None:
         raise ValueError("weight decay of 'adamw' needs the method that makes the weights")
-    shares = losses.decayed(config, method)
+
+    def penalty(variables: Variables) -> jax.Array:
+        # The decay on variables asks for none of the weights, which are then not computed.
+        return losses.decay(variables, method.materialize(variables), method, config)
 
     def add(updates: Variables, variables: Variables) -> Variables:
-        return jax.tree.map(
-            lambda update, value, share: update + config.weight_decay * share * value,
-            *(updates, variables, shares),
-        )
+        return optax.tree.add(updates, jax.grad(penalty)(variables))
 
     return optax.stateless(add)
 
@@ -161,7 +163,7 @@ def optimizer(
 
     def penalty(leaves: list[jax.Array]) -> jax.Array:
         variables = jax.tree.unflatten(structure, leaves)
-        return losses.regularization(variables, method, config)
+        return losses.regularization(variables, method.materialize(variables), method, config)
 
     def regularize(gradient: Any, variables: Any) -> Any:
         leaves, kind = jax.tree.flatten(variables)

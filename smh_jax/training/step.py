@@ -144,12 +144,15 @@ def train_step(
         gradient, (next_state, outputs) = jax.grad(loss_function, has_aux=True)(weights)
         return (gradient, next_state), outputs
 
+    def penalty(variables: Variables, weights: Any) -> jax.Array:
+        return losses.regularization(variables, learner.largest(weights), method, config)
+
     (to_weights, next_state), outputs = _mean_over_microbatches(
         microbatch_gradient, batch, config.accumulate_steps
     )
-    (gradient,) = pull_back(to_weights)
-    regularization = jax.grad(losses.regularization)(state.variables, method, config)
-    gradient = jax.lax.pmean(optax.tree.add(gradient, regularization), AXIS_NAME)
+    to_variables, penalty_to_weights = jax.grad(penalty, (0, 1))(state.variables, weights)
+    (gradient,) = pull_back(optax.tree.add(to_weights, penalty_to_weights))
+    gradient = jax.lax.pmean(optax.tree.add(gradient, to_variables), AXIS_NAME)
     # Running statistics are averaged even where batches are normalized locally, so that the state
     # is the same on all replicas and a checkpoint holds all of it.
     next_state = jax.lax.pmean(next_state, AXIS_NAME)

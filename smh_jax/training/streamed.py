@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
-from smh_jax.methods import Method, Variables, innermost, spread, unwrapped
+from smh_jax.methods import Method, Variables, innermost, spread, squared_norm, unwrapped
 from smh_jax.methods.around import Around
 from smh_jax.models import jaxprs
 
@@ -35,6 +35,20 @@ class Unmade(Around):
 
     def materialize(self, variables: Variables) -> Variables:
         return self.changed(variables)
+
+    def squared_norm(
+        self, variables: Variables, params: Variables, names: Sequence[str]
+    ) -> jax.Array:
+        if "scales" in params:
+            params = {**params, "scales": jax.lax.stop_gradient(params["scales"])}
+        layers = _Layers(innermost(self), params)
+        weights = layers.weights()
+
+        def of_tensor(name: str) -> jax.Array:
+            (square,) = layers.computed([weights[name]], lambda now: [squared_norm(now)])
+            return square
+
+        return sum(map(of_tensor, names), jnp.float32(0))
 
     def penalty(self, variables: Variables) -> jax.Array:
         return self.inner.penalty(variables)
