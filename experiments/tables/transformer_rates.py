@@ -17,8 +17,7 @@ FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
 }
 # By base and kind, the best rate, at which a stronger decay was tried.
 DECAYED: dict[str, dict[str, float]] = {
-    "vit": {"dense": 8e-3, "smh": 3.2e-2, "width_multiplier": 3.2e-2},
-    "gpt2": {"dense": 4.8e-2},
+    "vit": {"dense": 8e-3, "smh": 1.6e-2, "width_multiplier": 3.2e-2},
 }
 
 
