@@ -95,7 +95,7 @@ CASES = (
     Case(
         "help",
         "Python's help",
-        transformers.row_of(_LANGUAGE, "dense"),
+        _LANGUAGE.row("dense", 0, transformers.rates_of(_LANGUAGE)["dense"], seeds=(0, 1, 2)),
         "configs/text.py:epochs=2.0",
         (14_075, 46_915),
         {"data.name": "python_help", "optimizer.weight_decay": 0.0},

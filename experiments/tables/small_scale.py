@@ -123,11 +123,6 @@ def searched_rates(path: pathlib.Path, group: str = "") -> dict[str, float]:
 
     Series whose search is not complete have none.
     """
-    return {kind: best_rate(kind, tried) for kind, tried in searched(path, group).items()}
-
-
-def searched(path: pathlib.Path, group: str = "") -> dict[str, dict[float, float]]:
-    """Of each series whose search is complete, accuracies by learning rate."""
     tried: dict[str, dict[float, float]] = {}
     unfinished = set()
     for result in json.loads(path.read_text())["rows"]:
@@ -138,7 +133,11 @@ def searched(path: pathlib.Path, group: str = "") -> dict[str, dict[float, float
             continue
         rate, run = result["settings"]["optimizer.learning_rate"], result["runs"][0]
         tried.setdefault(result["series"], {})[rate] = run["test_accuracy"]
-    return {kind: accuracies for kind, accuracies in tried.items() if kind not in unfinished}
+    return {
+        kind: best_rate(kind, accuracies)
+        for kind, accuracies in tried.items()
+        if kind not in unfinished
+    }
 
 
 def best_rate(kind: str, accuracies: Mapping[float, float]) -> float:

@@ -1,23 +1,16 @@
 """The search for the rates of `experiments.tables.transformers`: the same for every method.
 
-On examples held out of training, at the smaller of the sizes. At its best rate each method is
-tried with four times the weight decay, too.
+On examples held out of training, at the smaller of the sizes.
 """
 
-import dataclasses
-
 from experiments.experiment import Experiment, View
-from experiments.tables.transformers import BASES, DECAY, KINDS
+from experiments.tables.transformers import BASES, KINDS
 
 # Where the best was at the edge of the rates, the search was extended.
 FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
     ("vit", "dense"): (2e-3,),
     ("vit", "smh"): (6.4e-2,),
     ("vit", "width_multiplier"): (2e-3, 6.4e-2),
-}
-# By base and kind, the best rate, at which a stronger decay was tried.
-DECAYED: dict[str, dict[str, float]] = {
-    "vit": {"dense": 8e-3, "smh": 1.6e-2, "width_multiplier": 3.2e-2},
 }
 
 
@@ -39,23 +32,6 @@ def experiment(scale: str) -> Experiment:
         ]
         rows += of_base
         views.append(View("rates", base.title, tuple(row.name for row in of_base)))
-        decayed = [
-            dataclasses.replace(
-                base.row(
-                    kind,
-                    min(base.widths),
-                    rate,
-                    name=f"rates-{base.name}-{kind}-{rate:g}-decayed",
-                    overrides={**base.held_out, DECAY: base.stronger},
-                    seeds=(0,),
-                ),
-                group=base.decayed,
-            )
-            for kind, rate in DECAYED.get(base.name, {}).items()
-        ]
-        rows += decayed
-        if decayed:
-            views.append(View("rates", base.decayed, tuple(row.name for row in decayed)))
     return Experiment(
         "transformer_rates",
         scale,

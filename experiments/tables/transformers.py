@@ -13,11 +13,10 @@ from experiments.experiment import Claim, Experiment, View
 from experiments.row import Row
 from experiments.tables import kinds
 from experiments.tables.kinds import label
-from experiments.tables.small_scale import RESULTS, searched, searched_rates
+from experiments.tables.small_scale import RESULTS, searched_rates
 
 KINDS = ("dense", "smh", "width_multiplier", "low_rank")
 RATES_FILE = "transformer_rates_reduced.json"
-DECAY = "optimizer.weight_decay"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,6 @@ class Base:
             a tenth and a quarter of the dense one's.
         rates: at which every method is tried; the config's own is among them.
         held_out: the splits of the search, without the test set.
-        stronger: a weight decay four times the config's, tried at each method's best rate.
     """
 
     name: str
@@ -41,12 +39,6 @@ class Base:
     widths: Mapping[int, float]
     rates: tuple[float, ...]
     held_out: Mapping[str, str]
-    stronger: float
-
-    @property
-    def decayed(self) -> str:
-        """The title of what was tried with the stronger decay."""
-        return f"{self.title}, weight decay {self.stronger:g}"
 
     def row(self, kind: str, size: int, rate: float, **fields: Any) -> Row:
         """A row of a kind at one of the sizes, which dense models do not have."""
@@ -67,7 +59,6 @@ BASES = (
         {12_610: 5 / 64, 30_538: 8 / 64},
         (4e-3, 8e-3, 1.6e-2, 3.2e-2),
         {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"},
-        0.2,
     ),
     Base(
         "gpt2",
@@ -76,7 +67,6 @@ BASES = (
         {45_444: 7 / 64, 123_984: 12 / 64},
         (2.4e-2, 4.8e-2, 9.6e-2, 0.192),
         {"data.train_split": "train[:90%]", "data.eval_split": "train[90%:]"},
-        0.4,
     ),
 )
 
@@ -85,9 +75,11 @@ def experiment(scale: str) -> Experiment:
     """All rows, at the scale 'reduced' alone; rates that are not searched are the config's."""
     rows, claims, views = [], [], []
     for base in BASES:
-        of_base = [row_of(base, "dense")]
+        rates = rates_of(base)
+        fields = {"seeds": (0, 1, 2)}
+        of_base = [base.row("dense", 0, rates["dense"], **fields)]
         for size in base.widths:
-            smh, *others = (row_of(base, kind, size) for kind in KINDS[1:])
+            smh, *others = (base.row(kind, size, rates[kind], **fields) for kind in KINDS[1:])
             of_base += [smh, *others]
             claims += [
                 Claim(
@@ -122,16 +114,3 @@ def rates_of(base: Base) -> dict[str, float]:
     # Until they are searched, what dense models are trained with.
     own = dict.fromkeys(KINDS, base.rates[1])
     return own | (searched_rates(path, base.title) if path.exists() else {})
-
-
-def row_of(base: Base, kind: str, size: int = 0) -> Row:
-    """The row of a kind with the rate and the decay that were best on held-out examples."""
-    rate, overrides = rates_of(base)[kind], {}
-    path = RESULTS / RATES_FILE
-    if path.exists():
-        plain, decayed = (
-            searched(path, group).get(kind, {}).get(rate, 0.0)
-            for group in (base.title, base.decayed)
-        )
-        overrides = {DECAY: base.stronger} if decayed > plain else {}
-    return base.row(kind, size, rate, overrides=overrides, seeds=(0, 1, 2))
