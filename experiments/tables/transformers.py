@@ -31,6 +31,7 @@ class Base:
             a tenth and a quarter of the dense one's.
         rates: at which every method is tried; the config's own is among them.
         held_out: the splits of the search, without the test set.
+        hashed: what is generated; the rest is stored, small tables of which each row matters.
     """
 
     name: str
@@ -39,12 +40,16 @@ class Base:
     widths: Mapping[int, float]
     rates: tuple[float, ...]
     held_out: Mapping[str, str]
+    hashed: str
 
     def row(self, kind: str, size: int, rate: float, **fields: Any) -> Row:
         """A row of a kind at one of the sizes, which dense models do not have."""
         overrides = {"optimizer.learning_rate": rate, **fields.pop("overrides", {})}
-        narrow = {"width": self.widths[size]} if kind == "width_multiplier" else {"size": size}
-        fields |= narrow if kind != "dense" else {}
+        if kind == "width_multiplier":
+            fields["width"] = self.widths[size]
+        elif kind != "dense":
+            name = f"{self.name}-{kind}-{size}"
+            fields = {"name": name, "size": size, "hashed": self.hashed} | fields
         return kinds.row(
             self.config, self.name, kind, group=self.title, overrides=overrides, **fields
         )
@@ -59,6 +64,7 @@ BASES = (
         {12_610: 5 / 64, 30_538: 8 / 64},
         (4e-3, 8e-3, 1.6e-2, 3.2e-2),
         {"data.train_split": "train[:50000]", "data.eval_split": "train[50000:]"},
+        "^(?!positions)",
     ),
     Base(
         "gpt2",
@@ -67,6 +73,7 @@ BASES = (
         {45_444: 7 / 64, 123_984: 12 / 64},
         (2.4e-2, 4.8e-2, 9.6e-2, 0.192),
         {"data.train_split": "train[:90%]", "data.eval_split": "train[90%:]"},
+        "^(?!embed|positions)",
     ),
 )
 
