@@ -9,7 +9,6 @@ from experiments.tables.transformers import BASES, KINDS
 # Where the best was at the edge of the rates, the search was extended.
 FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
     ("vit", "dense"): (2e-3,),
-    ("vit", "smh"): (6.4e-2,),
     ("vit", "width_multiplier"): (2e-3, 6.4e-2),
     ("gpt2", "smh"): (0.384,),
     ("gpt2", "width_multiplier"): (0.384,),
