@@ -186,7 +186,8 @@ SPREAD = {
 
 # GPT-2's vocabulary, which a step of its recipe has to know; written for the compiler alone.
 _VOCABULARY = pathlib.Path("build/gpt2_tokens/vocabulary.json")
-_GPT2 = f"--config.data.name=tokens:{_VOCABULARY.parent}"
+_TOKENS = f"--config.data.name=tokens:{_VOCABULARY.parent}"
+_VIT, _TEXTS = "configs/imagenet_vit.py:variant=b", "configs/openwebtext_gpt2.py"
 # At the recipes' batches.
 TRANSFORMERS = {
     (label, topology): config
@@ -194,15 +195,15 @@ TRANSFORMERS = {
         (
             (TOPOLOGY,),
             {
-                "ViT-B/16, dense": "configs/imagenet_vit.py:variant=b,method=dense",
-                "ViT-B/16, SMH at 10%": "configs/imagenet_vit.py:variant=b,target_size=8656765",
+                "ViT-B/16, dense": f"{_VIT},method=dense",
+                "ViT-B/16, SMH at 10%": f"{_VIT},hashed=all,target_size=8656765",
             },
         ),
         (
             (TOPOLOGY, "v5e:4x4"),
             {
-                "GPT-2, dense": f"configs/openwebtext_gpt2.py:method=dense {_GPT2}",
-                "GPT-2, SMH at 10%": f"configs/openwebtext_gpt2.py:target_size=12443980 {_GPT2}",
+                "GPT-2, dense": f"{_TEXTS}:method=dense {_TOKENS}",
+                "GPT-2, SMH at 10%": f"{_TEXTS}:hashed=all,target_size=12443980 {_TOKENS}",
             },
         ),
     )
