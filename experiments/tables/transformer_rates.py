@@ -10,7 +10,7 @@ from experiments.tables.transformers import BASES, KINDS
 FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
     ("vit", "dense"): (2e-3,),
     ("vit", "width_multiplier"): (2e-3, 6.4e-2),
-    ("gpt2", "smh"): (0.384,),
+    ("gpt2", "smh"): (0.384, 0.768),
     ("gpt2", "width_multiplier"): (0.384,),
 }
 
