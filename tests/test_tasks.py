@@ -175,7 +175,7 @@ def test_training_windows_follow_from_seed_and_step(text_dir):
 def test_mistakes_are_told_before_training(changes, message, text_dir, tmp_path):
     length = changes.get("data__context_length", 0)
     if length == 600:
-        changes = changes | {"model__options__max_length": 600, "method__target_size": 20_000}
+        changes = changes | {"model__options__max_length": 600, "method__hashed": "all"}
     with pytest.raises(ValueError, match=message):
         train_and_evaluate(text_run_config(text_dir, **changes), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
