@@ -34,7 +34,8 @@ def method_config(args: Mapping[str, Any], **options: Any) -> MethodConfig:
     dense = name == "dense"
     return MethodConfig(
         name=name,
-        hashed=args["hashed"],
+        # Of a dense model nothing is.
+        hashed="all" if dense else args["hashed"],
         target_size=None if dense else args["target_size"],
         options=methods.default_options(name) | ({} if dense else options),
     )
