@@ -55,9 +55,9 @@ def get_config(text: str = "") -> ConfigDict:
         ),
         optimizer={
             "name": "adamw",
-            # For 256 windows. Of a search at a tenth of the weights, on held-out files, 0.384 was the
-            # best for SMH (0.192: 1.2 points behind): experiments/results/README.md. A quarter of
-            # them was not searched.
+            # For 256 windows. Of a search at a tenth of the weights, on held-out files, 0.384 was
+            # the best for SMH and 0.192 1.2 points behind (experiments/results/README.md); a
+            # quarter of them was not searched.
             "learning_rate": 0.048 if args.method == "dense" else 0.192,
             "beta2": 0.99,
             "schedule": "cosine",

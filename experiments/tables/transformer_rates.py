@@ -11,6 +11,7 @@ FURTHER: dict[tuple[str, str], tuple[float, ...]] = {
     ("vit", "dense"): (2e-3,),
     ("vit", "width_multiplier"): (2e-3, 6.4e-2),
     ("gpt2", "smh"): (0.384, 0.768),
+    ("gpt2", "low_rank"): (0.384,),
     ("gpt2", "width_multiplier"): (0.384,),
 }
 
